@@ -1,0 +1,42 @@
+"""The 517 tokens: one table of ranges that everything else derives from.
+
+Models trained elsewhere depend on these numbers, so they are fixed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class TokenRange(NamedTuple):
+    """A run of consecutive tokens that share a meaning."""
+
+    first: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first token after the range."""
+        return self.first + self.size
+
+    def holds(self, tokens: np.ndarray) -> np.ndarray:
+        """Marks the tokens of an array that lie in the range."""
+        return (tokens >= self.first) & (tokens < self.end)
+
+
+NUM_PITCHES = 128
+NUM_PROGRAMS = 128
+
+NOTE_ON = TokenRange(0, NUM_PITCHES)  # pitch 0-127 starts on the current instrument
+NOTE_OFF = TokenRange(NOTE_ON.end, NUM_PITCHES)  # pitch 0-127 ends on the current instrument
+VELOCITY = TokenRange(NOTE_OFF.end, 32)  # the following notes have velocity 0, 4, ..., 124
+TIME_SHIFT = TokenRange(VELOCITY.end, 100)  # 10, 20, ..., 1000 milliseconds pass
+PROGRAM = TokenRange(TIME_SHIFT.end, NUM_PROGRAMS)  # the current instrument changes
+PAD = PROGRAM.end  # fills a batch; also the song boundary
+VOCAB_SIZE = PAD + 1
+
+STEP_MS = 10  # the time grid; TIME_SHIFT.first is one step
+VELOCITY_STEP = 4
+DRUM_PROGRAM = 117  # Melodic Tom: the program that stands for percussion
