@@ -1,0 +1,234 @@
+"""The model's parts: embedding, relative attention, decoder block.
+
+Axes: B batch, H heads, T positions, L longest sequence, d width of a head, D = H * d width of
+the model; Q positions of one query block, K keys that it may see.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from midinet.backend import keras, tf
+
+# Queries go in blocks of this many positions. Larger blocks compute more scores that the causal
+# mask throws away, smaller ones start more operations; 256 was the fastest at every size tried.
+BLOCK_SIZE = 256
+
+LAYER_NORM_EPSILON = 1e-6
+
+
+def rectangular_skew(scores: tf.Tensor) -> tf.Tensor:
+    """Shifts relative logits so that column j means key j.
+
+    Args:
+        scores: `(B, H, Q, K + 1)`; column m is the logit of relative row m, column 0 a dummy.
+
+    Returns:
+        `(B, H, Q, K)`; entry `[.., i, j]` came from the row for distance `K - Q + i - j`.
+        Entries with a negative distance hold anything: the causal mask covers them.
+
+    Source: Huang et al. 2018, "Music Transformer", section 3.4.1, for a block of queries.
+    """
+    B, H, Q, columns = scores.shape
+    flat = tf.reshape(scores, (B or -1, H, Q * columns))
+    return tf.reshape(flat[:, :, Q:], (B or -1, H, Q, columns - 1))
+
+
+def inverse_skew(gradient: tf.Tensor) -> tf.Tensor:
+    """The gradient of `rectangular_skew`: `(B, H, Q, K)` -> `(B, H, Q, K + 1)`."""
+    B, H, Q, K = gradient.shape
+    flat = tf.reshape(gradient, (B or -1, H, Q * K))
+    return tf.reshape(tf.pad(flat, ((0, 0), (0, 0), (Q, 0))), (B or -1, H, Q, K + 1))
+
+
+def _relative_rows(distances: tf.Tensor, K: int) -> tf.Tensor:
+    """The rows of E `(L, d)` for distances K - 1 .. 0 behind one dummy row: `(K + 1, d)`."""
+    return tf.pad(distances[distances.shape[0] - K :], ((1, 0), (0, 0)))
+
+
+def _block_scores(q: tf.Tensor, k: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Masked float32 scores `(B, H, Q, K)` of one query block against the keys up to its end."""
+    scores = tf.matmul(q, k, transpose_b=True)
+    scores += rectangular_skew(tf.einsum("bhqd,md->bhqm", q, rows))
+    Q, K = q.shape[2], k.shape[2]
+    # Only the last Q columns can lie in the future of a query of this block.
+    future = tf.range(K)[None, :] > tf.range(K - Q, K)[:, None]
+    # float32: half precision overflows in the masked softmax.
+    return tf.where(future, tf.float32.min, tf.cast(scores, tf.float32))
+
+
+def relative_attention(
+    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, distances: tf.Tensor, block_size: int = BLOCK_SIZE
+) -> tf.Tensor:
+    """Causal attention with relative positions, by blocks of queries.
+
+    `softmax((q_i . k_j + q_i . E[L-1-(i-j)]) for j <= i) . v`, where q is scaled by the caller.
+    Each block of queries meets only the keys up to its own end, so half of the score matrix is
+    never computed, and the gradient computes the softmax again instead of keeping it, so no
+    block's scores outlive the block.
+
+    Args:
+        q, k, v: `(B, H, T, d)`; T is static and at most L.
+        distances: E `(L, d)`, whose last row is distance 0.
+        block_size: queries in a block; the result does not depend on it.
+
+    Returns:
+        `(B, H, T, d)`.
+
+    Sources: Huang et al. 2018 (the relative term and its skew); Dao et al. 2022,
+    "FlashAttention" (a gradient that recomputes the softmax).
+    """
+    T = q.shape[2]
+    starts = range(0, T, block_size)
+
+    @tf.custom_gradient
+    def attend(q, k, v, distances):
+        outputs, log_sums = [], []
+        for start in starts:
+            end = min(start + block_size, T)
+            rows = _relative_rows(distances, end)
+            scores = _block_scores(q[:, :, start:end], k[:, :, :end], rows)
+            log_sum = tf.reduce_logsumexp(scores, axis=-1, keepdims=True)
+            weights = tf.cast(tf.exp(scores - log_sum), v.dtype)
+            outputs.append(tf.matmul(weights, v[:, :, :end]))
+            log_sums.append(log_sum)
+        output = tf.concat(outputs, axis=2)
+
+        def gradient(d_output):
+            dq, dk, dv = [], tf.zeros_like(k), tf.zeros_like(v)
+            d_distances = tf.zeros_like(distances)
+            # softmax's gradient is w * (dw - sum(w * dw)), and that sum is output . d_output
+            row_sums = tf.reduce_sum(
+                tf.cast(output, tf.float32) * tf.cast(d_output, tf.float32), -1, keepdims=True
+            )
+            for start, log_sum in zip(starts, log_sums, strict=True):
+                end = min(start + block_size, T)
+                q_block, d_block = q[:, :, start:end], d_output[:, :, start:end]
+                keys, values = k[:, :, :end], v[:, :, :end]
+                rows = _relative_rows(distances, end)
+                weights = tf.exp(_block_scores(q_block, keys, rows) - log_sum)
+                d_weights = tf.cast(tf.matmul(d_block, values, transpose_b=True), tf.float32)
+                d_scores = weights * (d_weights - row_sums[:, :, start:end])
+                d_scores, weights = tf.cast(d_scores, q.dtype), tf.cast(weights, q.dtype)
+                d_skewed = inverse_skew(d_scores)
+                dq.append(tf.matmul(d_scores, keys) + tf.einsum("bhqm,md->bhqd", d_skewed, rows))
+                later = ((0, 0), (0, 0), (0, T - end), (0, 0))
+                dk += tf.pad(tf.matmul(d_scores, q_block, transpose_a=True), later)
+                dv += tf.pad(tf.matmul(weights, d_block, transpose_a=True), later)
+                d_rows = tf.einsum("bhqm,bhqd->md", d_skewed, q_block)[1:]
+                d_distances += tf.pad(d_rows, ((distances.shape[0] - end, 0), (0, 0)))
+            return tf.concat(dq, axis=2), dk, dv, d_distances
+
+        return output, gradient
+
+    return attend(q, k, v, distances)
+
+
+class TokenAndPositionEmbedding(keras.layers.Layer):
+    """`x = token_embedding[ids] + position_embedding[0 .. T-1]`: `(B, T)` -> `(B, T, D)`."""
+
+    def __init__(
+        self, vocab_size: int, sequence_length: int, embedding_size: int, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.token_embedding = self.add_weight(
+            shape=(vocab_size, embedding_size), initializer="uniform", name="token_embedding"
+        )
+        self.position_embedding = self.add_weight(
+            shape=(sequence_length, embedding_size),
+            initializer="uniform",
+            name="position_embedding",
+        )
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        positions = keras.ops.cast(self.position_embedding[: ids.shape[1]], self.compute_dtype)
+        tokens = keras.ops.take(self.token_embedding, ids, axis=0)
+        return keras.ops.cast(tokens, self.compute_dtype) + positions
+
+
+class RelativeAttention(keras.layers.Layer):
+    """Multi-head causal self-attention with relative positions: `(B, T, D)` -> `(B, T, D)`.
+
+    One table of relative rows, E `(L, d)`, is shared by the heads; its last row is distance 0.
+
+    Source: Huang et al. 2018, "Music Transformer".
+    """
+
+    def __init__(
+        self, embedding_size: int, num_heads: int, sequence_length: int, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.num_heads = num_heads
+        self.head_dim = embedding_size // num_heads
+        self.query = keras.layers.Dense(embedding_size, name="query")
+        self.key = keras.layers.Dense(embedding_size, name="key")
+        self.value = keras.layers.Dense(embedding_size, name="value")
+        self.output_projection = keras.layers.Dense(embedding_size, name="output_projection")
+        self.relative_embedding = self.add_weight(
+            shape=(sequence_length, self.head_dim),
+            initializer="glorot_uniform",
+            name="relative_embedding",
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        for layer in (self.query, self.key, self.value, self.output_projection):
+            layer.build(input_shape)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        # Scaling q scales both terms of the scores at once.
+        q = self._split(self.query(x)) / math.sqrt(self.head_dim)
+        k, v = self._split(self.key(x)), self._split(self.value(x))
+        rows = tf.cast(self.relative_embedding, q.dtype)
+        y = relative_attention(q, k, v, rows)  # (B, H, T, d)
+        y = tf.reshape(tf.transpose(y, (0, 2, 1, 3)), tf.shape(x))
+        return self.output_projection(y)
+
+    def _split(self, x: tf.Tensor) -> tf.Tensor:
+        """`(B, T, D)` -> `(B, H, T, d)`."""
+        B, T, _ = x.shape
+        return tf.transpose(
+            tf.reshape(x, (B or -1, T, self.num_heads, self.head_dim)), (0, 2, 1, 3)
+        )
+
+
+class DecoderBlock(keras.layers.Layer):
+    """Attention and feed-forward, each with dropout, a residual and a LayerNorm after it.
+
+    `(B, T, D)` -> `(B, T, D)`.
+    """
+
+    def __init__(
+        self,
+        embedding_size: int,
+        num_heads: int,
+        sequence_length: int,
+        feed_forward_dim: int,
+        dropout: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.attention = RelativeAttention(
+            embedding_size, num_heads, sequence_length, name="attention"
+        )
+        self.norm_1 = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="norm_1")
+        self.feed_forward_1 = keras.layers.Dense(
+            feed_forward_dim, activation="relu", name="feed_forward_1"
+        )
+        self.feed_forward_2 = keras.layers.Dense(embedding_size, name="feed_forward_2")
+        self.norm_2 = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="norm_2")
+        self.dropout_1 = keras.layers.Dropout(dropout, name="dropout_1")
+        self.dropout_2 = keras.layers.Dropout(dropout, name="dropout_2")
+        self.feed_forward_dim = feed_forward_dim
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.attention.build(input_shape)
+        self.norm_1.build(input_shape)
+        self.norm_2.build(input_shape)
+        self.feed_forward_1.build(input_shape)
+        self.feed_forward_2.build((*input_shape[:-1], self.feed_forward_dim))
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        x = self.norm_1(x + self.dropout_1(self.attention(x), training=training))
+        y = self.feed_forward_2(self.feed_forward_1(x))
+        return self.norm_2(x + self.dropout_2(y, training=training))

@@ -1,0 +1,191 @@
+"""The music model: build it, save it to a model folder, open a model folder.
+
+A model folder holds parameters.json (hyperparameters, codec settings, how it was trained) and
+model.weights.h5. Opening one builds the model in code and loads numbers into it: nothing in the
+folder is ever run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from midinet.backend import keras, tf
+from midinet.codec import CodecSettings
+from midinet.errors import ModelError, OptionError, ParametersError
+from midinet.layers import DecoderBlock, TokenAndPositionEmbedding
+from midinet.parameters import Parameters
+
+FORMAT_VERSION = 1
+PARAMETERS_FILE = "parameters.json"
+WEIGHTS_FILE = "model.weights.h5"
+
+
+class MusicTransformer(keras.Model):
+    """A decoder of token sequences: ids `(B, T)` -> float32 logits `(B, T, V)`, T at most L.
+
+    Attributes:
+        parameters: the hyperparameters it was built from.
+        codec: what its tokens mean (drum program, sustain).
+        history: how it was trained, as JSON values; empty for a new model.
+
+    Source: Huang et al. 2018, "Music Transformer".
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        codec: CodecSettings,
+        history: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(name="music_transformer")
+        self.parameters = parameters
+        self.codec = codec
+        self.history_of_training = dict(history or {})
+        self.embedding = TokenAndPositionEmbedding(
+            parameters.vocab_size,
+            parameters.sequence_length,
+            parameters.embedding_size,
+            name="embedding",
+        )
+        self.blocks = [
+            DecoderBlock(
+                parameters.embedding_size,
+                parameters.num_heads,
+                parameters.sequence_length,
+                parameters.feed_forward_dim,
+                parameters.dropout,
+                name=f"block_{index}",
+            )
+            for index in range(parameters.num_blocks)
+        ]
+        # float32: the loss and the samplers need the logits' whole precision.
+        self.logits = keras.layers.Dense(parameters.vocab_size, dtype="float32", name="logits")
+
+    def build(self, input_shape: Any = None) -> None:
+        shape = (None, None, self.parameters.embedding_size)
+        for layer in (*self.blocks, self.logits):
+            layer.build(shape)
+        self.built = True
+
+    def call(self, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
+        ids = tf.convert_to_tensor(ids)
+        if ids.shape[1] > self.parameters.sequence_length:
+            raise OptionError(
+                f"{ids.shape[1]} tokens: the model takes at most {self.parameters.sequence_length}"
+            )
+        x = self.embedding(ids)
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.logits(x)
+
+    def weights_by_name(self) -> dict[str, Any]:
+        """The variables under the names that other formats and the sampler know them by."""
+        named = {
+            "token_embedding": self.embedding.token_embedding,
+            "position_embedding": self.embedding.position_embedding,
+            "logits/kernel": self.logits.kernel,
+            "logits/bias": self.logits.bias,
+        }
+        for index, block in enumerate(self.blocks):
+            attention = block.attention
+            named[f"block_{index}/relative_embedding"] = attention.relative_embedding
+            dense = {
+                "query": attention.query,
+                "key": attention.key,
+                "value": attention.value,
+                "output": attention.output_projection,
+                "feed_forward_1": block.feed_forward_1,
+                "feed_forward_2": block.feed_forward_2,
+            }
+            for name, layer in dense.items():
+                named[f"block_{index}/{name}/kernel"] = layer.kernel
+                named[f"block_{index}/{name}/bias"] = layer.bias
+            for name, layer in {"norm_1": block.norm_1, "norm_2": block.norm_2}.items():
+                named[f"block_{index}/{name}/gamma"] = layer.gamma
+                named[f"block_{index}/{name}/beta"] = layer.beta
+        return named
+
+
+def build_model(
+    parameters: Parameters,
+    codec: CodecSettings | None = None,
+    history: dict[str, Any] | None = None,
+) -> MusicTransformer:
+    """Makes a model with fresh random weights, all of its variables created."""
+    model = MusicTransformer(parameters, codec or CodecSettings(), history)
+    model.build()
+    return model
+
+
+def save_model(model: MusicTransformer, folder: str | Path) -> None:
+    """Writes a model folder; a reader never sees a half-written file.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "parameters": model.parameters.to_dict(),
+        "codec": dataclasses.asdict(model.codec),
+        "training": model.history_of_training,
+    }
+    # Keras insists on the ending .weights.h5
+    new_weights = folder / "new.weights.h5"
+    model.save_weights(new_weights)
+    new_parameters = folder / (PARAMETERS_FILE + ".new")
+    new_parameters.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    os.replace(new_weights, folder / WEIGHTS_FILE)
+    os.replace(new_parameters, folder / PARAMETERS_FILE)
+
+
+def open_model(folder: str | Path) -> MusicTransformer:
+    """Opens a model folder.
+
+    Returns:
+        A model from ids `(B, T)` to logits `(B, T, V)`, with `.parameters`, `.codec` and
+        `.history_of_training`.
+
+    Raises:
+        ModelError: the folder holds no model, or a damaged one.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; train.py -s {folder} makes a model there")
+    if not (folder / PARAMETERS_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+        raise ModelError(
+            f"{folder} holds no model (no {PARAMETERS_FILE} with {WEIGHTS_FILE}): "
+            f"train.py -s {folder} makes one"
+        )
+    model = build_model(*_read_description(folder / PARAMETERS_FILE))
+    try:
+        model.load_weights(folder / WEIGHTS_FILE)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{folder / WEIGHTS_FILE} is damaged or belongs to another {PARAMETERS_FILE}: {error}"
+        ) from error
+    return model
+
+
+def _read_description(path: Path) -> tuple[Parameters, CodecSettings, dict[str, Any]]:
+    """Reads the parameters.json of a model folder: hyperparameters, codec settings, history."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version = description["format_version"]
+        if version != FORMAT_VERSION:
+            raise ModelError(
+                f"{path} has format version {version!r}, this midinet reads {FORMAT_VERSION}"
+            )
+        parameters = Parameters.from_dict(description["parameters"])
+        codec = CodecSettings.from_dict(description["codec"])
+        history = dict(description.get("training", {}))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path} does not describe a model: {error!r}") from error
+    except ParametersError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return parameters, codec, history
