@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 
 # Keras chooses its backend once, at import, and would follow a user's keras.json.
 os.environ["KERAS_BACKEND"] = "tensorflow"
-# TensorFlow's start-up notices would bury the one line that matters.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import tensorflow as tf
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Holds back what native code writes to stderr, and shows it if the block fails.
+
+    TensorFlow greets every start with a page of notices that no log level silences, because its
+    logger is not set up yet; they would bury the one line that matters.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notices.seek(0)
+            os.write(kept, notices.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+with _hushed():
+    import keras
+    import tensorflow as tf
+
+    # The device list is made, and complained about, at its first use.
+    tf.config.list_physical_devices()
 
 __all__ = ["keras", "tf"]
