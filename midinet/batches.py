@@ -1,0 +1,278 @@
+"""Songs -> the training batches of an epoch: windows, augmentation, tf.data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from midinet.vocabulary import NOTE_OFF, NOTE_ON, NUM_PITCHES, PAD, PROGRAM, TIME_SHIFT
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from midinet.corpus import Corpus
+
+MAX_SEMITONES = 3
+MAX_STRETCH = 0.05
+INITIAL_PROGRAM = 0  # current until a song's first PROGRAM token
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class Windows:
+    """The windows of one epoch over some songs of a data set.
+
+    A song of n tokens has n + 1 targets: its tokens and one PAD that ends it. They are cut every
+    T = `sequence_length` targets, so each is a target exactly once an epoch. The input is the
+    target one step earlier: PAD before a song's first token, elsewhere the token before.
+
+    With `shuffle` or `augment` the grid of cuts starts at a random phase, so that no token has the
+    same context in every epoch. A song's first window is then the shorter one by that phase, and
+    its last window is whatever is left; both are padded behind. That costs about half a window a
+    song. A song that fits into one window is never cut.
+
+    With `augment` every window is transposed and stretched on its own (`transpose`, `stretch`).
+    Stretching changes how many tokens the pauses around each full second take. A window still
+    starts where it would; it ends earlier in the song when it grew, or takes some more tokens when
+    it shrank. So the few tokens at such a seam are targets of no window, or of two. The end of a
+    song is never lost: a last window that would outgrow T keeps its tempo.
+
+    Everything random depends on (seed, epoch, index) alone, so any batch can be made without those
+    before it.
+
+    Args:
+        corpus: an open data set; its tokens are never written to.
+        songs: the indices of the songs.
+        sequence_length: T, in tokens.
+        seed: not negative.
+        epoch: not negative.
+        augment: transpose and stretch each window.
+        shuffle: visit the windows in random order.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        songs: Sequence[int] | np.ndarray,
+        sequence_length: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        augment: bool = False,
+        shuffle: bool = False,
+    ):
+        self.corpus = corpus
+        self.sequence_length = sequence_length
+        self.augment = augment
+        self._songs = np.asarray(songs, dtype=np.int64)
+        phases, order, pitch, tempo = (
+            np.random.Generator(np.random.Philox(child))
+            for child in np.random.SeedSequence([seed, epoch]).spawn(4)
+        )
+        num_targets = np.diff(corpus.offsets)[self._songs] + 1
+        # One phase per song of the whole data set: it hangs on the song, not on the company.
+        self._phases = phases.integers(sequence_length, size=len(corpus))[self._songs]
+        if not (shuffle or augment):
+            self._phases[:] = 0
+        self._phases[num_targets <= sequence_length] = 0
+        counts = -(-(num_targets + self._phases) // sequence_length)
+        self._first_windows = np.cumsum(counts) - counts
+        size = int(counts.sum())
+        self._order = order.permutation(size) if shuffle else np.arange(size)
+        if augment:
+            self._semitones = pitch.integers(
+                -MAX_SEMITONES, MAX_SEMITONES, size=size, dtype=np.int8, endpoint=True
+            )
+            self._factors = tempo.uniform(1 - MAX_STRETCH, 1 + MAX_STRETCH, size=size)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def batch(self, first: int, batch_size: int) -> Batch:
+        """Makes the batch whose first row is window number `first` of the epoch.
+
+        Returns:
+            Inputs and targets, int32 `(B, T)`, and weights, float32 `(B, T)`: 1 where the target
+            counts, 0 in the padding. Rows beyond the last window are padding throughout.
+        """
+        return self.rows(range(first, first + batch_size))
+
+    def rows(self, numbers: Sequence[int]) -> Batch:
+        """Makes one row for each of these windows of the epoch; see `batch`."""
+        shape = (len(numbers), self.sequence_length)
+        inputs = np.full(shape, PAD, dtype=np.int32)
+        targets = np.full(shape, PAD, dtype=np.int32)
+        weights = np.zeros(shape, dtype=np.float32)
+        for row, number in enumerate(numbers):
+            if number < len(self):
+                run = self._run(int(self._order[number]))
+                size = len(run) - 1
+                inputs[row, :size] = run[:-1]
+                targets[row, :size] = run[1:]
+                weights[row, :size] = 1
+        return inputs, targets, weights
+
+    def _run(self, window: int) -> np.ndarray:
+        """A window's tokens, at most T + 1; the first is only an input, the last only a target."""
+        index = int(np.searchsorted(self._first_windows, window, side="right")) - 1
+        song = self.corpus.song(int(self._songs[index]))
+        place = window - int(self._first_windows[index])
+        grid_start = place * self.sequence_length - int(self._phases[index])
+        start = max(0, grid_start)
+        end = min(len(song) + 1, grid_start + self.sequence_length)
+        if self.augment:
+            return self._augmented_run(song, start, end, window)
+        return _cut(song, start, end)
+
+    def _augmented_run(self, song: np.ndarray, start: int, end: int, window: int) -> np.ndarray:
+        num_targets = len(song) + 1
+        is_last = end == num_targets
+        # Some tokens more, to fill up what stretching takes away; but a song ends only once.
+        supply = end if is_last else min(end + self.sequence_length // 8, num_targets - 1)
+        run = transpose(
+            _cut(song, start, supply),
+            int(self._semitones[window]),
+            self.corpus.codec.drum_program,
+            program_before(song, start - 1),
+        )
+        stretched = stretch(run, float(self._factors[window]))
+        if not is_last:
+            return stretched[: end - start + 1]
+        return stretched if len(stretched) <= self.sequence_length + 1 else run
+
+
+def _cut(song: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Copies the targets `start` to `end` of a song and the token before them, as int32."""
+    run = np.full(end - start + 1, PAD, dtype=np.int32)
+    tokens = song[max(0, start - 1) : end]
+    lead = 1 if start == 0 else 0
+    run[lead : lead + len(tokens)] = tokens
+    return run
+
+
+def program_before(song: np.ndarray, position: int) -> int:
+    """Finds the program that is current when the tokens before `position` have been read."""
+    size = 256
+    while position > 0:
+        # Backwards in growing strides: mostly the last change is near, and a song for one
+        # instrument is still searched in few steps.
+        stride = song[max(0, position - size) : position]
+        changes = np.flatnonzero(PROGRAM.holds(stride))
+        if changes.size:
+            return int(stride[changes[-1]]) - PROGRAM.first
+        position -= size
+        size *= 2
+    return INITIAL_PROGRAM
+
+
+def transpose(
+    tokens: np.ndarray, semitones: int, drum_program: int | None, program: int = INITIAL_PROGRAM
+) -> np.ndarray:
+    """Moves all melodic notes by the same interval; percussion stays.
+
+    If a note would leave 0-127, all move by less: as far as the outermost note can go.
+
+    Args:
+        tokens: int32 `(N,)`.
+        semitones: the interval, upwards.
+        drum_program: the program that stands for percussion, or None: every note is melodic.
+        program: the program that is current before the first token.
+
+    Returns:
+        int32 `(N,)`, a new array.
+    """
+    is_on = NOTE_ON.holds(tokens)
+    is_melodic = is_on | NOTE_OFF.holds(tokens)
+    if drum_program is not None:
+        is_melodic &= _current_programs(tokens, program) != drum_program
+    pitches = np.where(is_on, tokens - NOTE_ON.first, tokens - NOTE_OFF.first)[is_melodic]
+    if pitches.size:
+        semitones = max(-int(pitches.min()), min(semitones, NUM_PITCHES - 1 - int(pitches.max())))
+    return tokens + np.int32(semitones) * is_melodic
+
+
+def _current_programs(tokens: np.ndarray, program: int) -> np.ndarray:
+    """The program that is current at each token."""
+    changes = np.flatnonzero(PROGRAM.holds(tokens))
+    programs = np.concatenate([[program], tokens[changes] - PROGRAM.first])
+    return np.repeat(programs, np.diff(changes, prepend=0, append=len(tokens)))
+
+
+def stretch(tokens: np.ndarray, factor: float) -> np.ndarray:
+    """Multiplies the time between events by `factor`, as an encoder of the slower music would.
+
+    Neighbouring TIME_SHIFT tokens are one pause. The times at which pauses end are stretched and
+    rounded, and the pauses are what lies between: the rounding error is carried, never summed.
+    Each pause is written anew, full shifts first and the rest last, so the number of tokens may
+    change. A pause stays at least one step long, and takes what it gained from the next ones. If
+    there are so many shortest pauses that some event would be over a step (10 ms) from its
+    stretched time, the tempo stays.
+
+    Args:
+        tokens: int32 `(N,)`.
+        factor: over 1 is slower.
+
+    Returns:
+        int32 `(M,)`, a new array, or `tokens` itself if nothing changes.
+    """
+    shifts = np.flatnonzero(TIME_SHIFT.holds(tokens))
+    if not shifts.size:
+        return tokens
+    is_first = np.diff(shifts, prepend=-2) > 1
+    firsts = shifts[is_first]
+    elapsed_steps = np.cumsum(tokens[shifts] - (TIME_SHIFT.first - 1))
+    wanted_steps = elapsed_steps[np.append(is_first[1:], True)] * factor
+
+    # A pause of at least one step each: step numbers that rise by one or more from 0 on.
+    least_steps = np.arange(1, len(firsts) + 1)
+    surplus = np.floor(wanted_steps + 0.5).astype(np.int64) - least_steps
+    steps = least_steps + np.maximum(np.maximum.accumulate(surplus), 0)
+    if np.abs(steps - wanted_steps).max() > 1:
+        return tokens
+
+    full_shifts, rest = np.divmod(np.diff(steps, prepend=0) - 1, TIME_SHIFT.size)
+    copies = np.ones(len(tokens), dtype=np.int64)
+    copies[shifts] = 0
+    copies[firsts] = full_shifts + 1
+    stretched = np.repeat(tokens, copies)
+    stretched[TIME_SHIFT.holds(stretched)] = TIME_SHIFT.end - 1
+    stretched[np.cumsum(copies)[firsts] - 1] = TIME_SHIFT.first + rest
+    return stretched
+
+
+def num_batches(windows: Windows, batch_size: int) -> int:
+    """How many batches an epoch has; the last may be filled up with padding rows."""
+    return math.ceil(len(windows) / batch_size)
+
+
+def dataset(
+    windows: Windows, batch_size: int, first_batch: int = 0, rows: slice = slice(None)
+) -> tf.data.Dataset:
+    """The batches of an epoch as a tf.data.Dataset, made ahead in the background.
+
+    Args:
+        windows: the epoch.
+        batch_size: rows of the global batch.
+        first_batch: the number of the batch to start with; those before it cost nothing.
+        rows: the part of each global batch that this worker gets.
+
+    Returns:
+        A dataset of (inputs, targets, weights) as `Windows.batch` makes them.
+    """
+    from midinet.backend import tf
+
+    shape = (len(range(batch_size)[rows]), windows.sequence_length)
+
+    def make(number: np.int64) -> Batch:
+        first = int(number) * batch_size
+        return windows.rows(range(first, first + batch_size)[rows])
+
+    def load(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        arrays = tf.numpy_function(make, [number], (tf.int32, tf.int32, tf.float32), stateful=False)
+        return tuple(tf.ensure_shape(array, shape) for array in arrays)
+
+    numbers = tf.data.Dataset.range(first_batch, num_batches(windows, batch_size))
+    return numbers.map(load).prefetch(tf.data.AUTOTUNE)
