@@ -1,0 +1,400 @@
+"""Music and training as pictures: piano rolls and learning curves, as PNG.
+
+Everything is drawn with Matplotlib's objects onto an Agg canvas, never through pyplot: no global
+state, no window, and safe in a thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+
+from midinet.general_midi import PERCUSSION, program_name
+from midinet.smf import Notes
+
+DPI = 110
+
+# Neighbours in this list are as unlike as possible; the first ones are the clearest.
+_COLOURS = (
+    *("#3b66d6", "#f0a818", "#e8503a", "#2f9e4f", "#9a55ee", "#12b5b0", "#f472ac", "#8a5a3c"),
+    *("#7fb0f7", "#a3b300", "#b0126a", "#0b6b7d", "#ff9770", "#4b2fa3", "#7fd08b", "#c9a0f5"),
+    *("#7d1f1f", "#00a0e0", "#c2953d", "#566b1c"),
+)
+_DRUM_COLOUR = "#39414d"
+_INK, _FAINT_INK, _GRID = "#252b33", "#69727e", "#dfe3e8"
+_BLACK_KEY_ROW, _SEED_SHADE, _SEED_LINE = "#f3f5f8", "#fff3d6", "#c98a00"
+
+# General MIDI's percussion key map in the rows of a drum score, from the bottom up. Source: MIDI
+# Association, General MIDI System Level 1, table 3. A key in no row is "other".
+_DRUM_ROWS: tuple[tuple[str, frozenset[int]], ...] = (
+    ("kick", frozenset({35, 36})),
+    ("snare", frozenset({37, 38, 39, 40})),
+    ("toms", frozenset({41, 43, 45, 47, 48, 50})),
+    ("hi-hat", frozenset({42, 44, 46})),
+    ("cymbals", frozenset({49, 51, 52, 53, 55, 57, 59})),
+    ("other", frozenset()),
+)
+_DRUM_HIT_S = 0.06
+_SEMITONES = 12
+_BLACK_KEYS = (1, 3, 6, 8, 10)
+_LEAST_PITCHES = 30  # a melody in a narrow range still shows where it lies
+
+# Sizes in inches.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.8, 0.3, 0.48, 0.6
+_PITCH_HEIGHT, _DRUM_ROW_HEIGHT, _LANE_GAP = 0.085, 0.2, 0.12
+_TITLE_LINE, _SEED_LABEL, _LEGEND_LINE, _LEGEND_COLUMN = 0.26, 0.18, 0.22, 2.15
+_TITLE_LETTERS_AN_INCH = 7.8
+
+
+def piano_roll(
+    notes: Notes,
+    path: str | Path | None = None,
+    *,
+    title: str = "",
+    seed_end_ms: float | None = None,
+) -> bytes:
+    """Draws notes as a piano roll: one colour an instrument, percussion in a lane of its own.
+
+    Args:
+        notes: the music; loud notes are drawn stronger.
+        path: where to write the PNG as well.
+        title: a heading; long ones are broken into lines.
+        seed_end_ms: where the seed ends and the continuation begins, in milliseconds.
+
+    Returns:
+        The PNG's bytes.
+    """
+    return _as_png(_draw_roll(notes, title, seed_end_ms), path)
+
+
+def piano_roll_image(
+    notes: Notes, *, title: str = "", seed_end_ms: float | None = None
+) -> np.ndarray:
+    """The picture of `piano_roll` as `(height, width, 3)` uint8, red, green and blue."""
+    canvas = FigureCanvasAgg(_draw_roll(notes, title, seed_end_ms))
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def training_curves(
+    history: Sequence[Mapping[str, float]], path: str | Path | None = None
+) -> bytes:
+    """Draws loss, accuracy and learning rate over the epochs.
+
+    Args:
+        history: one dictionary an epoch with `epoch`, `loss`, `accuracy`, `val_loss`,
+            `val_accuracy` and `learning_rate`; what is missing is left out of the picture.
+        path: where to write the PNG as well.
+
+    Returns:
+        The PNG's bytes.
+    """
+    spacing = ConstrainedLayoutEngine(w_pad=0.15)
+    figure = Figure(figsize=(13, 4.2), dpi=DPI, facecolor="white", layout=spacing)
+    panels = (("loss", "val_loss"), ("accuracy", "val_accuracy"), ("learning_rate",))
+    for axes, names in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for name, label, colour in zip(names, ("training", "validation"), _COLOURS, strict=False):
+            points = [(e["epoch"], e[name]) for e in history if e.get(name) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", color=colour, label=label)
+        _style(axes)
+        axes.set_title(names[0].replace("_", " "), loc="left", color=_INK, fontweight="bold")
+        axes.set_xlabel("epoch", color=_FAINT_INK)
+        axes.grid(color=_GRID, linewidth=0.7)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter("{x:g}")
+        if len(names) > 1 and axes.lines:
+            axes.legend(frameon=False, labelcolor=_INK)
+    best = _best_epoch(history)
+    if best:
+        axes = figure.axes[0]
+        axes.plot(best["epoch"], best["val_loss"], "o", ms=11, mfc="none", mec=_INK)
+        said = f"best {best['val_loss']:.3f} in epoch {best['epoch']}"
+        axes.set_title(said, loc="right", color=_FAINT_INK, fontsize=9)
+    return _as_png(figure, path)
+
+
+def _best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
+    """The epoch whose weights end up in the model folder."""
+    validated = [e for e in history if math.isfinite(e.get("val_loss") or math.nan)]
+    return min(validated, key=lambda entry: entry["val_loss"], default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How a piano roll lies on the page: sizes in inches, times in seconds, from the bottom up
+    the legend, the percussion lane, the pitches and the heading."""
+
+    seconds: float
+    width: float
+    legend_height: float
+    drum_height: float
+    roll_height: float
+    heading_height: float
+
+    @property
+    def height(self) -> float:
+        gap = _LANE_GAP if self.drum_height and self.roll_height else 0.0
+        lanes = self.drum_height + gap + self.roll_height
+        return _BOTTOM + self.legend_height + lanes + self.heading_height + _TOP
+
+    @property
+    def second_per_pixel(self) -> float:
+        return self.seconds / ((self.width - _LEFT - _RIGHT) * DPI)
+
+    def add_lane(self, figure: Figure, bottom: float, height: float) -> Axes:
+        across = self.width - _LEFT - _RIGHT
+        box = (_LEFT / self.width, bottom / self.height, across / self.width, height / self.height)
+        axes = figure.add_axes(box)
+        axes.set_xlim(0, self.seconds)
+        _style(axes)
+        return axes
+
+
+def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
+    seconds = max(notes.duration_ms, seed_end_ms or 0.0, 1000.0) / 1000
+    width = float(np.clip(10 + seconds / 25, 11, 22))
+    across = width - _LEFT - _RIGHT
+    melodic, drums = _select(notes, ~notes.is_drum), _select(notes, notes.is_drum)
+    low, high = _pitch_range(melodic)
+
+    colours = {int(p): _colour(i) for i, p in enumerate(np.unique(melodic.program))}
+    legend = [Patch(color=colour, label=program_name(p)) for p, colour in colours.items()]
+    if len(drums):
+        legend.append(Patch(color=_DRUM_COLOUR, label=PERCUSSION))
+    columns = int(across / _LEGEND_COLUMN)
+    heading = textwrap.wrap(title, int(across * _TITLE_LETTERS_AN_INCH))
+    layout = _Layout(
+        seconds=seconds,
+        width=width,
+        legend_height=_LEGEND_LINE * math.ceil(len(legend) / columns),
+        drum_height=_DRUM_ROW_HEIGHT * len(_DRUM_ROWS) if len(drums) else 0.0,
+        roll_height=_PITCH_HEIGHT * (high - low + 1) if len(melodic) or not len(drums) else 0.0,
+        heading_height=_TITLE_LINE * len(heading) + (_SEED_LABEL if seed_end_ms else 0.0),
+    )
+
+    figure = Figure(figsize=(width, layout.height), dpi=DPI, facecolor="white")
+    lanes_bottom = _BOTTOM + layout.legend_height
+    if layout.drum_height:
+        lane = layout.add_lane(figure, lanes_bottom, layout.drum_height)
+        _draw_drums(lane, drums, layout.second_per_pixel)
+    if layout.roll_height:
+        roll_bottom = layout.height - _TOP - layout.heading_height - layout.roll_height
+        lane = layout.add_lane(figure, roll_bottom, layout.roll_height)
+        lane.set_ylim(low - 0.5, high + 0.5)
+        _draw_melodic(lane, melodic, colours, layout.second_per_pixel)
+    for lane in figure.axes:
+        _mark_time(lane, layout, is_lowest=lane is figure.axes[0])
+        if seed_end_ms:
+            _mark_seed(lane, seed_end_ms / 1000, layout, is_highest=lane is figure.axes[-1])
+    _write_heading(figure, heading, _facts(notes, len(legend)))
+    if legend:
+        _draw_legend(figure, legend, columns)
+    return figure
+
+
+def _pitch_range(notes: Notes) -> tuple[int, int]:
+    """The lowest and highest pitch to draw, with some air around the music."""
+    if not len(notes):
+        return 48, 48 + _LEAST_PITCHES
+    low, high = int(notes.pitch.min()), int(notes.pitch.max())
+    air = max(4, _LEAST_PITCHES - (high - low)) // 2
+    return max(0, low - air), min(127, high + air)
+
+
+def _select(notes: Notes, chosen: np.ndarray) -> Notes:
+    return Notes(*(getattr(notes, field.name)[chosen] for field in dataclasses.fields(notes)))
+
+
+def _colour(index: int) -> tuple[float, float, float]:
+    """The colour of the index-th instrument; each further round through the list is darker."""
+    red, green, blue = to_rgb(_COLOURS[index % len(_COLOURS)])
+    shade = 0.7 ** (index // len(_COLOURS))
+    return red * shade, green * shade, blue * shade
+
+
+def _draw_melodic(
+    axes: Axes,
+    notes: Notes,
+    colour_of: dict[int, tuple[float, float, float]],
+    second_per_pixel: float,
+) -> None:
+    low, high = (round(limit) for limit in axes.get_ylim())
+    pitches = np.arange(low, high + 1)
+    for pitch in pitches[np.isin(pitches % _SEMITONES, _BLACK_KEYS)]:
+        axes.axhspan(pitch - 0.5, pitch + 0.5, color=_BLACK_KEY_ROW, lw=0, zorder=0)
+    octaves = pitches[pitches % _SEMITONES == 0]
+    axes.set_yticks(octaves, [f"C{pitch // _SEMITONES - 1}" for pitch in octaves])
+    for pitch in octaves:
+        axes.axhline(pitch - 0.5, color=_GRID, lw=0.8, zorder=0.5)
+    axes.set_ylabel("pitch", color=_FAINT_INK)
+
+    # What sounds longest is drawn first, so that pads don't hide melodies.
+    sounding_ms = np.bincount(notes.program, notes.end_ms - notes.start_ms, minlength=128)
+    order = np.lexsort((notes.start_ms, -sounding_ms[notes.program]))
+    paint = np.zeros((128, 3))
+    for program, colour in colour_of.items():
+        paint[program] = colour
+    colours = np.column_stack([paint[notes.program], _strength(notes.velocity)])
+    # A pixel at least, and not quite to the next note: repeated notes stay apart.
+    length_s = (notes.end_ms - notes.start_ms) / 1000 - second_per_pixel
+    length_s = np.maximum(length_s, second_per_pixel)
+    bars = _bars(notes.start_ms / 1000, length_s, notes.pitch, thickness=0.84)
+    _add_bars(axes, bars[order], colours[order])
+
+
+def _draw_drums(axes: Axes, notes: Notes, second_per_pixel: float) -> None:
+    row_of_key = np.full(128, len(_DRUM_ROWS) - 1)
+    for row, (_, keys) in enumerate(_DRUM_ROWS):
+        row_of_key[list(keys)] = row
+    axes.set_ylim(-0.5, len(_DRUM_ROWS) - 0.5)
+    axes.set_yticks(range(len(_DRUM_ROWS)), [name for name, _ in _DRUM_ROWS], fontsize=8)
+    axes.tick_params(axis="y", length=0)
+    for row in range(0, len(_DRUM_ROWS), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color=_BLACK_KEY_ROW, lw=0, zorder=0)
+    length_s = np.clip(_DRUM_HIT_S, second_per_pixel, 4 * second_per_pixel)
+    rows = row_of_key[notes.pitch]
+    bars = _bars(notes.start_ms / 1000, np.full(len(notes), length_s), rows, thickness=0.72)
+    colours = np.tile((*to_rgb(_DRUM_COLOUR), 1.0), (len(notes), 1))
+    colours[:, 3] = _strength(notes.velocity)
+    _add_bars(axes, bars, colours)
+
+
+def _bars(
+    start_s: np.ndarray, length_s: np.ndarray, rows: np.ndarray, thickness: float
+) -> np.ndarray:
+    """The corners of a rectangle a note, `(N, 4, 2)`."""
+    left, right = start_s, start_s + length_s
+    below, above = rows - thickness / 2, rows + thickness / 2
+    x = np.stack([left, right, right, left], axis=1)
+    y = np.stack([below, below, above, above], axis=1)
+    return np.stack([x, y], axis=2)
+
+
+def _add_bars(axes: Axes, bars: np.ndarray, colours: np.ndarray) -> None:
+    # One collection for all: a patch object a note would take seconds.
+    corners: Any = bars  # Matplotlib's type stubs know lists only, but lists are slower
+    axes.add_collection(PolyCollection(corners, facecolors=colours, lw=0, zorder=2))
+
+
+def _strength(velocity: np.ndarray) -> np.ndarray:
+    """How opaque a note is: soft ones stay visible."""
+    return 0.35 + 0.65 * velocity / 127
+
+
+def _mark_time(axes: Axes, layout: _Layout, is_lowest: bool) -> None:
+    most = (layout.width - _LEFT - _RIGHT) * 1.5
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)
+    hours = 3600 * math.ceil(layout.seconds / 3600 / most)
+    step = next((step for step in steps if layout.seconds / step <= most), hours)
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.grid(axis="x", color=_GRID, lw=0.7)
+    if not is_lowest:
+        axes.tick_params(axis="x", labelbottom=False, length=0)
+    elif layout.seconds < 120:
+        axes.set_xlabel("seconds", color=_FAINT_INK)
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: _clock(s)))
+        axes.set_xlabel("minutes:seconds", color=_FAINT_INK)
+
+
+def _mark_seed(axes: Axes, seed_end_s: float, layout: _Layout, is_highest: bool) -> None:
+    axes.axvspan(0, seed_end_s, color=_SEED_SHADE, lw=0, zorder=0.2, alpha=0.75)
+    axes.axvline(seed_end_s, color=_SEED_LINE, lw=1.4, zorder=3)
+    if not is_highest:
+        return
+    labels = (
+        ("seed", "right", -5, seed_end_s),
+        ("continuation", "left", 5, layout.seconds - seed_end_s),
+    )
+    for label, side, offset, room_s in labels:
+        if room_s / layout.second_per_pixel > 8 * len(label):
+            axes.annotate(
+                label,
+                (seed_end_s, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(offset, 3),
+                textcoords="offset points",
+                ha=side,
+                color=_SEED_LINE,
+                fontstyle="italic",
+            )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+def _facts(notes: Notes, instruments: int) -> str:
+    if not len(notes):
+        return "no notes"
+    plural = "s" if instruments != 1 else ""
+    clock = _clock(notes.duration_ms / 1000)
+    return f"{clock}  ·  {len(notes):,} notes  ·  {instruments} instrument{plural}"
+
+
+def _write_heading(figure: Figure, heading: list[str], facts: str) -> None:
+    width, height = figure.get_size_inches()
+    top = height - 0.12
+    place: dict[str, Any] = {"x": _LEFT / width, "ha": "left", "va": "top"}
+    # parse_math=False: a dollar sign in a song's name is a dollar sign.
+    bold: dict[str, Any] = {
+        "fontsize": 13,
+        "fontweight": "bold",
+        "color": _INK,
+        "parse_math": False,
+    }
+    figure.text(y=top / height, s="\n".join(heading), **place, **bold)
+    below = top - _TITLE_LINE * len(heading)
+    figure.text(y=below / height, s=facts, fontsize=9.5, color=_FAINT_INK, **place)
+
+
+def _draw_legend(figure: Figure, entries: list[Patch], columns: int) -> None:
+    width, height = figure.get_size_inches()
+    figure.legend(
+        handles=entries,
+        loc="lower left",
+        bbox_to_anchor=(_LEFT / width, 0.05 / height),
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+        borderaxespad=0,
+        borderpad=0,
+        handlelength=1.2,
+        handleheight=0.9,
+    )
+
+
+def _style(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(_GRID)
+    axes.tick_params(colors=_FAINT_INK, labelsize=9)
+    axes.set_axisbelow(True)
+
+
+def _as_png(figure: Figure, path: str | Path | None) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    png = buffer.getvalue()
+    if path is not None:
+        Path(path).write_bytes(png)
+    return png
