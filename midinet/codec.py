@@ -1,11 +1,44 @@
-"""Note arrays <-> tokens."""
+"""Note arrays <-> tokens.
+
+Encoding puts absolute time on the grid once and writes differences of grid times, so that no
+error accumulates however long the song. Both directions are array arithmetic. Times are
+milliseconds in Notes and steps of STEP_MS here; a place is a (program, pitch) pair as one number,
+and sounds once at a time.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from midinet.errors import ParametersError
-from midinet.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS
+from midinet.smf import Notes, read_midi
+from midinet.vocabulary import (
+    DRUM_PROGRAM,
+    NOTE_OFF,
+    NOTE_ON,
+    NUM_PITCHES,
+    NUM_PROGRAMS,
+    PROGRAM,
+    STEP_MS,
+    TIME_SHIFT,
+    VELOCITY,
+    VELOCITY_STEP,
+)
+
+if TYPE_CHECKING:
+    import mido
+
+DRUM_STEPS = 10  # percussion has no NOTE_OFF: it sounds for 100 ms or until the next stroke
+_DEFAULT_VELOCITY = 64  # of notes before any VELOCITY token, which no encoder writes
+
+# The parts of an event's sort key below its time, from the lowest: level, pitch, on, program,
+# and whether the program is another than the current one.
+_PITCH_BIT, _ON_BIT, _PROGRAM_BIT, _OTHER_BIT, _TIME_BIT = 5, 12, 13, 20, 21
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +81,226 @@ class CodecSettings:
         if not isinstance(values, dict) or set(values) != names:
             raise ParametersError(f"codec settings must be an object of {sorted(names)}")
         return cls(**values)
+
+
+class _GridNotes(NamedTuple):
+    """Notes as tokens can say them: arrays of one length, times in steps from the first onset."""
+
+    start: np.ndarray
+    end: np.ndarray
+    place: np.ndarray
+    level: np.ndarray  # which VELOCITY token
+
+
+def encode(
+    music: str | Path | bytes | Notes | mido.MidiFile,
+    drum_program: int | None = DRUM_PROGRAM,
+    sustain: bool = True,
+) -> np.ndarray:
+    """Writes music as tokens.
+
+    Args:
+        music: the path or bytes of a MIDI file, a mido.MidiFile, or notes.
+        drum_program: the program that stands for percussion; None leaves percussion out.
+        sustain: whether the sustain pedal lengthens the notes of a MIDI file.
+
+    Returns:
+        `(T,)` uint16 tokens; empty for music without notes.
+
+    Raises:
+        MidiError: the file or bytes are no MIDI file.
+        OSError: the file can't be opened.
+    """
+    if not isinstance(music, (Notes, str, Path, bytes)):
+        file = io.BytesIO()
+        music.save(file=file)
+        music = file.getvalue()
+    notes = music if isinstance(music, Notes) else read_midi(music, sustain)
+    grid_notes = _to_grid(notes, drum_program)
+    if not len(grid_notes.start):
+        return np.empty(0, np.uint16)
+    return _write(_event_keys(grid_notes, drum_program))
+
+
+def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
+    """Rounds notes to the grid; a new onset ends the old note of its place."""
+    program = notes.program.astype(np.int64)
+    if drum_program is None:
+        notes, program = notes[~notes.is_drum], program[~notes.is_drum]
+    else:
+        # A melodic note of that program would read as percussion: its neighbour is the nearest.
+        neighbour = drum_program + 1 if drum_program + 1 < NUM_PROGRAMS else drum_program - 1
+        program[program == drum_program] = neighbour
+        program[notes.is_drum] = drum_program
+    start = np.floor(notes.start_ms / STEP_MS + 0.5).astype(np.int64)
+    end = np.floor(notes.end_ms / STEP_MS + 0.5).astype(np.int64)
+    if len(start):
+        first_onset = start.min()
+        start, end = start - first_onset, end - first_onset
+    place = program * NUM_PITCHES + notes.pitch
+    level = (notes.velocity.astype(np.int64) + VELOCITY_STEP // 2) // VELOCITY_STEP
+    level = np.clip(level, 1, VELOCITY.size - 1)
+
+    order = np.argsort(place << 32 | start, kind="stable")
+    start, end, place, level = start[order], end[order], place[order], level[order]
+    # Of notes that begin at once in one place the last counts.
+    kept = np.ones(len(start), bool)
+    kept[:-1] = (place[1:] != place[:-1]) | (start[1:] != start[:-1])
+    start, end, place, level = start[kept], end[kept], place[kept], level[kept]
+    end = np.maximum(end, start + 1)
+    again = place[1:] == place[:-1]
+    end[:-1] = np.where(again, np.minimum(end[:-1], start[1:]), end[:-1])
+    return _GridNotes(start, end, place, level)
+
+
+def _event_keys(notes: _GridNotes, drum_program: int | None) -> np.ndarray:
+    """The events of notes as numbers that sort, and are sorted, as they are to be written.
+
+    By time; the current program first, then ascending; inside a program NOTE_OFFs by pitch, then
+    NOTE_ONs by pitch.
+    """
+    program, pitch = np.divmod(notes.place, NUM_PITCHES)
+    what = program << _PROGRAM_BIT | pitch << _PITCH_BIT
+    on = notes.start << _TIME_BIT | what | 1 << _ON_BIT | notes.level
+    off = notes.end << _TIME_BIT | what
+    keys = np.concatenate((on, off[program != drum_program]))
+    keys.sort()
+
+    groups = keys >> _PROGRAM_BIT  # (time, other, program) with other still 0
+    groups = groups[np.concatenate(([True], groups[1:] != groups[:-1]))]
+    time = groups >> (_TIME_BIT - _PROGRAM_BIT)
+    last_of_time = np.concatenate((time[1:] != time[:-1], [True]))
+    current = _current_programs(groups % NUM_PROGRAMS, last_of_time)
+
+    key_time = keys >> _TIME_BIT
+    current = current[np.searchsorted(time[last_of_time], key_time)]
+    other = (keys >> _PROGRAM_BIT) % NUM_PROGRAMS != current
+    keys |= other.astype(np.int64) << _OTHER_BIT
+    keys.sort()
+    return keys
+
+
+def _current_programs(programs: np.ndarray, last_of_time: np.ndarray) -> np.ndarray:
+    """Which program is current as each time begins.
+
+    A time leaves its highest program current, unless that one was current before and came first:
+    then the second highest. So what a time leaves is one of two, and which one is decided by the
+    time before: 0 or 1 whatever came before, the same again, or the other. The latest time that
+    decides alone and the number of swaps since give every answer without a loop.
+
+    Args:
+        programs: `(P,)` the programs of all times, ascending inside a time.
+        last_of_time: `(P,)` marks the highest program of each time.
+
+    Returns:
+        One program for each time; the song begins with program 0.
+    """
+    last = np.flatnonzero(last_of_time)
+    highest = programs[last]
+    alone = np.diff(last, prepend=-1) == 1
+    second = np.where(alone, highest, programs[last - 1])
+    before_highest = np.concatenate(([0], highest[:-1]))
+    before_second = np.concatenate(([0], second[:-1]))
+    # Whether a time leaves its second program, if the time before left its highest or its second.
+    after_highest = (before_highest == highest) & ~alone
+    after_second = (before_second == highest) & ~alone
+    decides = after_highest == after_second
+    swaps = np.cumsum(after_highest & ~after_second)
+    latest = np.maximum.accumulate(np.where(decides, np.arange(len(last)), 0))
+    leaves_second = after_highest[latest] ^ ((swaps - swaps[latest]) % 2 == 1)
+    left = np.where(leaves_second, second, highest)
+    return np.concatenate(([0], left[:-1]))
+
+
+def _write(keys: np.ndarray) -> np.ndarray:
+    """Writes sorted event keys as tokens: each event behind the tokens it needs."""
+    time = keys >> _TIME_BIT
+    program = (keys >> _PROGRAM_BIT) % NUM_PROGRAMS
+    pitch = (keys >> _PITCH_BIT) % NUM_PITCHES
+    level = keys % VELOCITY.size
+    is_on = (keys >> _ON_BIT) & 1 == 1
+
+    steps = np.diff(time, prepend=0)
+    num_shifts = -(-steps // TIME_SHIFT.size)
+    changes_program = np.diff(program, prepend=0) != 0
+    changes_level = np.zeros(len(keys), bool)
+    changes_level[is_on] = np.diff(level[is_on], prepend=0) != 0
+
+    event_at = np.cumsum(num_shifts + changes_program + changes_level + 1) - 1
+    # Whatever is not overwritten is a full TIME_SHIFT.
+    tokens = np.full(event_at[-1] + 1, TIME_SHIFT.end - 1, np.uint16)
+    tokens[event_at] = pitch + np.where(is_on, NOTE_ON.first, NOTE_OFF.first)
+    level_at = event_at - 1
+    tokens[level_at[changes_level]] = VELOCITY.first + level[changes_level]
+    program_at = level_at - changes_level
+    tokens[program_at[changes_program]] = PROGRAM.first + program[changes_program]
+    shift_at = program_at - changes_program
+    shifts = num_shifts > 0
+    rest = steps - (num_shifts - 1) * TIME_SHIFT.size
+    tokens[shift_at[shifts]] = TIME_SHIFT.first + rest[shifts] - 1
+    return tokens
+
+
+def tokens_to_notes(
+    tokens: np.ndarray, drum_program: int | None = DRUM_PROGRAM, first: int = 0
+) -> Notes:
+    """Reads any sequence of tokens as notes.
+
+    A NOTE_OFF of a silent note is ignored, a NOTE_ON of a sounding note ends it and starts it
+    anew, PAD and numbers outside the vocabulary are skipped, and what still sounds at the end
+    ends there, percussion after DRUM_STEPS.
+
+    Args:
+        tokens: `(T,)` whole numbers.
+        drum_program: the program that stands for percussion; None reads every program literally.
+        first: reads the continuation that begins with this token: the tokens before it count for
+            the instrument, the velocity and the notes still sounding (which start at 0 ms), and
+            time counts from here.
+
+    Returns:
+        The notes, ordered by onset, then program, then pitch.
+    """
+    tokens = np.asarray(tokens).astype(np.int64).reshape(-1)
+    is_shift = TIME_SHIFT.holds(tokens)
+    time = np.cumsum(np.where(is_shift, tokens - TIME_SHIFT.first + 1, 0))
+    program = _latest(tokens, PROGRAM.holds(tokens), PROGRAM.first, 0)
+    velocity = VELOCITY_STEP * _latest(
+        tokens, VELOCITY.holds(tokens), VELOCITY.first, _DEFAULT_VELOCITY // VELOCITY_STEP
+    )
+    is_on, is_off = NOTE_ON.holds(tokens), NOTE_OFF.holds(tokens)
+    is_drum = program == (-1 if drum_program is None else drum_program)
+
+    event = np.flatnonzero(is_on | (is_off & ~is_drum))
+    pitch = np.where(is_on, tokens - NOTE_ON.first, tokens - NOTE_OFF.first)[event]
+    place = program[event] * NUM_PITCHES + pitch
+    order = np.argsort(place, kind="stable")
+    event, place, pitch = event[order], place[order], pitch[order]
+    start, is_drum = time[event], is_drum[event]
+
+    # A note ends with the next event of its place, whatever it is.
+    song_end = time[-1] if len(time) else 0
+    end = np.maximum(start + 1, song_end)
+    end[is_drum] = start[is_drum] + DRUM_STEPS
+    again = np.flatnonzero(place[1:] == place[:-1])
+    next_start = start[again + 1]
+    end[again] = np.where(is_drum[again], np.minimum(end[again], next_start), next_start)
+
+    here = time[first - 1] if first > 0 and len(time) else 0
+    sounds_on = (event >= first) | ((end > here) & ~is_drum)
+    kept = np.flatnonzero(is_on[event] & (end > start) & sounds_on)
+    start = np.maximum(start - here, 0)
+    kept = kept[np.lexsort((place[kept], start[kept]))]
+    return Notes(
+        start_ms=start[kept] * float(STEP_MS),
+        end_ms=(end[kept] - here) * float(STEP_MS),
+        program=program[event[kept]].astype(np.uint8),
+        pitch=pitch[kept].astype(np.uint8),
+        velocity=np.maximum(velocity[event[kept]], 1).astype(np.uint8),
+        is_drum=is_drum[kept],
+    )
+
+
+def _latest(tokens: np.ndarray, marked: np.ndarray, first: int, otherwise: int) -> np.ndarray:
+    """The value of the last marked token up to each position: `(T,)`."""
+    index = np.maximum.accumulate(np.where(marked, np.arange(len(tokens)), -1))
+    return np.where(index < 0, otherwise, tokens[index] - first)
