@@ -170,7 +170,7 @@ def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
     seconds = max(notes.duration_ms, seed_end_ms or 0.0, 1000.0) / 1000
     width = float(np.clip(10 + seconds / 25, 11, 22))
     across = width - _LEFT - _RIGHT
-    melodic, drums = _select(notes, ~notes.is_drum), _select(notes, notes.is_drum)
+    melodic, drums = notes[~notes.is_drum], notes[notes.is_drum]
     low, high = _pitch_range(melodic)
 
     colours = {int(p): _colour(i) for i, p in enumerate(np.unique(melodic.program))}
@@ -215,10 +215,6 @@ def _pitch_range(notes: Notes) -> tuple[int, int]:
     low, high = int(notes.pitch.min()), int(notes.pitch.max())
     air = max(4, _LEAST_PITCHES - (high - low)) // 2
     return max(0, low - air), min(127, high + air)
-
-
-def _select(notes: Notes, chosen: np.ndarray) -> Notes:
-    return Notes(*(getattr(notes, field.name)[chosen] for field in dataclasses.fields(notes)))
 
 
 def _colour(index: int) -> tuple[float, float, float]:

@@ -1,0 +1,187 @@
+import os
+import shutil
+import wave
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+
+from midinet import audio
+from midinet.audio import find_soundfont, write_wav
+from midinet.errors import AudioError, OptionError
+
+
+def is_playable():
+    try:
+        return shutil.which("fluidsynth") is not None and find_soundfont().is_file()
+    except AudioError:
+        return False
+
+
+with_fluidsynth = pytest.mark.skipif(not is_playable(), reason="no FluidSynth or no SoundFont")
+with_shell = pytest.mark.skipif(os.name != "posix", reason="stands in for FluidSynth by a script")
+
+
+@pytest.fixture
+def song(tmp_path):
+    """Three seconds: a second of silence, then one piano note of two seconds."""
+    path = tmp_path / "-song.mid"
+    track = mido.MidiTrack(
+        [
+            mido.Message("note_on", note=69, velocity=100, time=960),
+            mido.Message("note_off", note=69, time=1920),
+        ]
+    )
+    mido.MidiFile(tracks=[track], ticks_per_beat=480).save(path)
+    return path
+
+
+@pytest.fixture
+def soundfont(tmp_path):
+    """A file with the looks of a SoundFont."""
+    path = tmp_path / "font.sf2"
+    path.write_bytes(b"RIFF\x04\0\0\0sfbk")
+    return path
+
+
+@pytest.fixture
+def fake_fluidsynth(tmp_path, monkeypatch):
+    """Puts a shell script in FluidSynth's place; $wav is the file it is asked to write."""
+
+    def install(script):
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        program = folder / "fluidsynth"
+        find_wav = 'while [ "$1" != -F ]; do shift; done; wav="$2"'
+        program.write_text(f"#!/bin/sh\n{find_wav}\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+    return install
+
+
+def samples(path):
+    with wave.open(str(path)) as wav:
+        assert wav.getsampwidth() == 2
+        frames = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
+        return frames.reshape(-1, wav.getnchannels()), wav.getframerate()
+
+
+@with_fluidsynth
+@pytest.mark.parametrize("rate", [44100, 22050])
+def test_the_wav_sounds_when_and_as_the_midi_file_says(song, tmp_path, rate):
+    path = write_wav(song, tmp_path / "song.wav", sample_rate=rate)
+    sound, written_rate = samples(path)
+    assert path == tmp_path / "song.wav"
+    assert written_rate == rate
+    assert 3 <= len(sound) / rate < 15  # the note rings on
+    mono = sound.mean(axis=1)
+    assert np.abs(mono[: int(0.9 * rate)]).max() < 300
+    assert np.abs(mono[int(1.1 * rate) : 2 * rate]).max() > 3000
+    spectrum = np.abs(np.fft.rfft(mono[int(1.1 * rate) : int(2.1 * rate)]))
+    harmonic = 440 * np.arange(1, 4)  # the note is A4
+    assert np.abs(harmonic - np.argmax(spectrum)).min() < 6
+
+
+@with_fluidsynth
+def test_the_wav_is_loud_but_does_not_clip(song, tmp_path):
+    peak = np.abs(samples(write_wav(song, tmp_path / "song.wav"))[0].astype(int)).max()
+    assert 8000 < peak < 32000
+
+
+@with_fluidsynth
+def test_an_old_wav_is_replaced_and_nothing_else_is_left(song, tmp_path):
+    (tmp_path / "song.wav").write_bytes(b"old")
+    write_wav(song, tmp_path / "song.wav")
+    assert sorted(os.listdir(tmp_path)) == ["-song.mid", "song.wav"]
+    assert (tmp_path / "song.wav").read_bytes().startswith(b"RIFF")
+
+
+@with_fluidsynth
+@pytest.mark.parametrize("data", [b"not a MIDI file", b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk\0\0\1\0"])
+def test_a_file_that_is_no_midi_file_is_named_and_leaves_no_wav(data, tmp_path):
+    (tmp_path / "broken.mid").write_bytes(data)
+    with pytest.raises(AudioError, match=r"broken\.mid"):
+        write_wav(tmp_path / "broken.mid", tmp_path / "broken.wav")
+    assert os.listdir(tmp_path) == ["broken.mid"]
+
+
+def test_without_fluidsynth_it_is_said_how_to_install_it(song, soundfont, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError) as caught:
+        write_wav(song, tmp_path / "song.wav", soundfont)
+    for system in ("Debian", "Ubuntu", "Colab", "macOS", "Windows"):
+        assert system in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_soundfont_it_is_said_how_to_get_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("SOUNDFONT", raising=False)
+    monkeypatch.setattr(audio, "_SOUNDFONT_FOLDERS", (str(tmp_path), "/nowhere", "%No%/fonts"))
+    with pytest.raises(AudioError) as caught:
+        find_soundfont()
+    for way in ("Debian", "Ubuntu", "Colab", "macOS", "Windows", "--soundfont", "SOUNDFONT"):
+        assert way in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_best_known_soundfont_of_the_first_folder_that_has_one_is_taken(tmp_path, monkeypatch):
+    monkeypatch.delenv("SOUNDFONT", raising=False)
+    folders = [tmp_path / name for name in ("empty", "first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    for name in ("first/Aaa.sf2", "first/TimGM6mb.sf2", "first/x.txt", "second/FluidR3_GM.sf2"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(audio, "_SOUNDFONT_FOLDERS", tuple(map(str, folders)))
+    assert find_soundfont() == tmp_path / "first" / "TimGM6mb.sf2"
+    monkeypatch.setenv("SOUNDFONT", str(tmp_path / "mine.sf2"))
+    assert find_soundfont() == tmp_path / "mine.sf2"
+
+
+@with_shell
+@pytest.mark.parametrize("content", [None, b"", b"RIFF\x04\0\0\0WAVE", b"PK\3\4 a zip, not a font"])
+def test_what_is_no_soundfont_is_named(content, song, tmp_path, fake_fluidsynth):
+    fake_fluidsynth("exit 0")
+    font = tmp_path / "piano.sf2"
+    if content is not None:
+        font.write_bytes(content)
+    with pytest.raises(AudioError, match=r"piano\.sf2"):
+        write_wav(song, tmp_path / "song.wav", font)
+
+
+@with_shell
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('echo half > "$wav"; echo "fluidsynth: error: out of disk" >&2; exit 0', "out of disk"),
+        ('echo half > "$wav"; echo it broke >&2; exit 3', "it broke"),
+        ('echo half > "$wav"; exit 3', "exit status 3"),
+        ("exit 0", "no WAV"),
+        ('echo raw samples > "$wav"', "no WAV"),
+        ('echo half > "$wav"; exec sleep 30', "given up"),
+    ],
+)
+def test_a_failure_of_fluidsynth_is_told_and_leaves_no_wav(
+    script, said, song, soundfont, tmp_path, fake_fluidsynth, monkeypatch
+):
+    monkeypatch.setattr(audio, "TIMEOUT_S", 0.5)
+    fake_fluidsynth(script)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(AudioError, match=said) as caught:
+        write_wav(song, tmp_path / "song.wav", soundfont)
+    assert "-song.mid" in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+@with_shell
+def test_a_missing_midi_file_is_named(soundfont, tmp_path, fake_fluidsynth):
+    fake_fluidsynth("exit 0")
+    with pytest.raises(AudioError, match=r"gone\.mid"):
+        write_wav(Path("gone.mid"), tmp_path / "gone.wav", soundfont)
+
+
+@pytest.mark.parametrize("rate", [0, 7999, 96001])
+def test_an_impossible_sample_rate_is_refused(rate, song, tmp_path):
+    with pytest.raises(OptionError, match=str(rate)):
+        write_wav(song, tmp_path / "song.wav", sample_rate=rate)
