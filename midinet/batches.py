@@ -29,10 +29,10 @@ class Windows:
     T = `sequence_length` targets, so each is a target exactly once an epoch. The input is the
     target one step earlier: PAD before a song's first token, elsewhere the token before.
 
-    With `shuffle` or `augment` the grid of cuts starts at a random phase, so that no token has the
-    same context in every epoch. A song's first window is then the shorter one by that phase, and
-    its last window is whatever is left; both are padded behind. That costs about half a window a
-    song. A song that fits into one window is never cut.
+    A song gets as many windows as it needs and no more, for a padded row costs as much as a full
+    one. What room they leave is shared at random, with `shuffle` or `augment`, between the first
+    window and the last, so that the cuts move from epoch to epoch: both are then shorter than T and
+    padded behind; all others are full. Otherwise only the last one is short.
 
     With `augment` every window is transposed and stretched on its own (`transpose`, `stretch`).
     Stretching changes how many tokens the pauses around each full second take. A window still
@@ -72,13 +72,15 @@ class Windows:
             np.random.Generator(np.random.Philox(child))
             for child in np.random.SeedSequence([seed, epoch]).spawn(4)
         )
-        num_targets = np.diff(corpus.offsets)[self._songs] + 1
-        # One phase per song of the whole data set: it hangs on the song, not on the company.
-        self._phases = phases.integers(sequence_length, size=len(corpus))[self._songs]
-        if not (shuffle or augment):
-            self._phases[:] = 0
-        self._phases[num_targets <= sequence_length] = 0
-        counts = -(-(num_targets + self._phases) // sequence_length)
+        lengths = np.diff(corpus.offsets)
+        # Drawn for the whole data set, so that a song's phase does not hang on its company.
+        room = -(lengths + 1) % sequence_length
+        self._phases = (
+            phases.integers(room + 1)[self._songs]
+            if shuffle or augment
+            else np.zeros(len(self._songs), dtype=np.int64)
+        )
+        counts = lengths[self._songs] // sequence_length + 1
         self._first_windows = np.cumsum(counts) - counts
         size = int(counts.sum())
         self._order = order.permutation(size) if shuffle else np.arange(size)
