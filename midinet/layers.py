@@ -125,6 +125,23 @@ def relative_attention(
     return attend(q, k, v, distances)
 
 
+def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor | None) -> tf.Tensor:
+    """Zeroes a share `rate` of x and scales up the rest; leaves x alone without a seed.
+
+    The mask depends on the seed `(2,)` alone, not on a generator's state: a run that is restored
+    meets the same masks, and a block that is computed again for its gradient does too.
+    """
+    if seed is None or rate == 0:
+        return x
+    kept = tf.random.stateless_uniform(tf.shape(x), seed) >= rate
+    return tf.where(kept, x / (1 - rate), tf.zeros((), x.dtype))
+
+
+def other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """The seed `(2,)` of another mask."""
+    return seed + tf.constant([number, 0])
+
+
 class TokenAndPositionEmbedding(keras.layers.Layer):
     """`x = token_embedding[ids] + position_embedding[0 .. T-1]`: `(B, T)` -> `(B, T, D)`."""
 
@@ -217,8 +234,7 @@ class DecoderBlock(keras.layers.Layer):
         )
         self.feed_forward_2 = keras.layers.Dense(embedding_size, name="feed_forward_2")
         self.norm_2 = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="norm_2")
-        self.dropout_1 = keras.layers.Dropout(dropout, name="dropout_1")
-        self.dropout_2 = keras.layers.Dropout(dropout, name="dropout_2")
+        self.dropout = dropout
         self.feed_forward_dim = feed_forward_dim
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -228,7 +244,9 @@ class DecoderBlock(keras.layers.Layer):
         self.feed_forward_1.build(input_shape)
         self.feed_forward_2.build((*input_shape[:-1], self.feed_forward_dim))
 
-    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        x = self.norm_1(x + self.dropout_1(self.attention(x), training=training))
+    def call(self, x: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Without a seed `(2,)` int32 nothing is dropped."""
+        seeds = (None, None) if seed is None else (seed, other_seed(seed, 1))
+        x = self.norm_1(x + dropout(self.attention(x), self.dropout, seeds[0]))
         y = self.feed_forward_2(self.feed_forward_1(x))
-        return self.norm_2(x + self.dropout_2(y, training=training))
+        return self.norm_2(x + dropout(y, self.dropout, seeds[1]))

@@ -16,7 +16,7 @@ from typing import Any
 from midinet.backend import keras, tf
 from midinet.codec import CodecSettings
 from midinet.errors import ModelError, OptionError, ParametersError
-from midinet.layers import DecoderBlock, TokenAndPositionEmbedding
+from midinet.layers import DecoderBlock, TokenAndPositionEmbedding, other_seed
 from midinet.parameters import Parameters
 
 FORMAT_VERSION = 1
@@ -30,7 +30,7 @@ class MusicTransformer(keras.Model):
     Attributes:
         parameters: the hyperparameters it was built from.
         codec: what its tokens mean (drum program, sustain).
-        history: how it was trained, as JSON values; empty for a new model.
+        history_of_training: how it was trained, as JSON values; empty for a new model.
 
     Source: Huang et al. 2018, "Music Transformer".
     """
@@ -40,11 +40,13 @@ class MusicTransformer(keras.Model):
         parameters: Parameters,
         codec: CodecSettings,
         history: dict[str, Any] | None = None,
+        save_memory: bool = False,
     ) -> None:
         super().__init__(name="music_transformer")
         self.parameters = parameters
         self.codec = codec
         self.history_of_training = dict(history or {})
+        self._save_memory = save_memory
         self.embedding = TokenAndPositionEmbedding(
             parameters.vocab_size,
             parameters.sequence_length,
@@ -71,15 +73,17 @@ class MusicTransformer(keras.Model):
             layer.build(shape)
         self.built = True
 
-    def call(self, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, ids: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Logits `(B, T, V)`; with a seed `(2,)` int32 as in training, with dropout."""
         ids = tf.convert_to_tensor(ids)
         if ids.shape[1] > self.parameters.sequence_length:
             raise OptionError(
                 f"{ids.shape[1]} tokens: the model takes at most {self.parameters.sequence_length}"
             )
         x = self.embedding(ids)
-        for block in self.blocks:
-            x = block(x, training=training)
+        for index, block in enumerate(self.blocks):
+            run = tf.recompute_grad(block) if self._save_memory else block
+            x = run(x, None if dropout_seed is None else other_seed(dropout_seed, 2 * index))
         return self.logits(x)
 
     def weights_by_name(self) -> dict[str, Any]:
@@ -114,9 +118,14 @@ def build_model(
     parameters: Parameters,
     codec: CodecSettings | None = None,
     history: dict[str, Any] | None = None,
+    save_memory: bool = False,
 ) -> MusicTransformer:
-    """Makes a model with fresh random weights, all of its variables created."""
-    model = MusicTransformer(parameters, codec or CodecSettings(), history)
+    """Makes a model with fresh random weights, all of its variables created.
+
+    With `save_memory` the gradient computes each block's activations again instead of keeping
+    them.
+    """
+    model = MusicTransformer(parameters, codec or CodecSettings(), history, save_memory)
     model.build()
     return model
 

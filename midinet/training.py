@@ -1,0 +1,184 @@
+"""Trains a model on a data set: checks what is asked for, then lets the loop run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from midinet.backend import keras, tf
+from midinet.checkpoints import Checkpoints, RunState, differences
+from midinet.corpus import Corpus, open_corpus
+from midinet.devices import choose_precision, choose_strategy, precision_policy
+from midinet.errors import OptionError, TrainingError
+from midinet.loop import Loop, TrainingInterrupted
+from midinet.model import WEIGHTS_FILE, MusicTransformer, build_model, open_model
+from midinet.optimizer import Adam
+from midinet.parameters import Parameters
+from midinet.steps import initial_loss_scale
+
+__all__ = ["TrainingInterrupted", "train"]
+
+CHECKPOINTS_FOLDER = "checkpoints"
+
+
+# One keyword an option of train.py: a settings object would only say them twice.
+def train(
+    epochs: int,
+    save_directory: str | Path,
+    dataset: str | Path,
+    restore: bool = False,
+    *,
+    parameters: Parameters | str | Path = "parameters.json",
+    init_from: str | Path | None = None,
+    seed: int | None = None,
+    patience: int | None = None,
+    checkpoint_every_minutes: float = 5.0,
+    precision: str = "auto",
+    save_memory: bool = False,
+) -> list[dict[str, Any]]:
+    """Trains a model on a data set; the best one by validation loss ends up in a model folder.
+
+    In save_directory: the model, checkpoints of the run (checkpoints/), what TensorBoard shows
+    (logs/) and a picture of the curves (training.png). A run on the same data with the same seed
+    and hyperparameters gives the same model, whether or not it was interrupted and restored.
+
+    Trains on all GPUs of this machine, on the machines of TF_CONFIG, or under the
+    tf.distribute strategy in whose scope it is called.
+
+    Args:
+        epochs: how often the data set is gone through, over the whole run.
+        save_directory: the model folder to make.
+        dataset: a folder made by preprocess.
+        restore: go on with the run that was interrupted in save_directory.
+        parameters: hyperparameters, or the file that holds them.
+        init_from: a model folder whose weights to start from.
+        seed: of weights, order, augmentation and dropout; None: 0, or that of the restored run.
+        patience: stop after so many epochs without a better validation loss; None: never.
+        checkpoint_every_minutes: at most so much work is lost when the process is killed.
+        precision: "auto", "float32", "mixed_bfloat16" or "mixed_float16".
+        save_memory: compute activations twice instead of keeping them.
+
+    Returns:
+        One dictionary an epoch: epoch, step, loss, accuracy, val_loss, val_accuracy, learning_rate,
+        tokens_per_second.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C or SIGTERM; everything is saved.
+        TrainingError: the folder is taken, nothing fits to restore, the loss became NaN.
+        OptionError, ParametersError, CorpusError, ModelError: an argument makes no sense.
+    """
+    _check_options(epochs, seed, patience, checkpoint_every_minutes)
+    folder = Path(save_directory)
+    if not isinstance(parameters, Parameters):
+        parameters = Parameters.load(parameters)
+    corpus = open_corpus(dataset)
+    checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
+    restored = _find_run(folder, checkpoints, restore)
+    identity = _identity(parameters, corpus, seed, restored[0] if restored else None)
+    if restored:
+        _check_identity(restored[0].identity, identity, folder)
+
+    strategy = choose_strategy()
+    precision = choose_precision(precision)
+    keras.utils.set_random_seed(identity["seed"])
+    with strategy.scope(), precision_policy(precision):
+        model = build_model(parameters, corpus.codec, save_memory=save_memory)
+        optimizer = Adam([variable.value for variable in model.trainable_variables])
+    state, arrays = restored or (RunState(identity, loss_scale=initial_loss_scale(precision)), {})
+    loop = Loop(model, optimizer, strategy, corpus, folder, checkpoints, state)
+    if restored:
+        loop.assign(arrays)
+    elif init_from:
+        _copy_weights(init_from, model)
+    try:
+        return loop.run(epochs, patience, checkpoint_every_minutes * 60)
+    except TrainingInterrupted as stop:
+        command = f"python train.py -e {epochs} -s {save_directory} -d {dataset} --restore"
+        raise TrainingInterrupted(f"{stop}; go on with: {command}", stop.signal_number) from None
+    except tf.errors.ResourceExhaustedError as error:
+        raise TrainingError(
+            "out of memory: try --save_memory, a smaller batch_size or a smaller sequence_length"
+        ) from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        raise TrainingError(
+            f"another worker stopped: start all of them again with --restore ({error.message})"
+        ) from error
+
+
+def _check_options(
+    epochs: int, seed: int | None, patience: int | None, checkpoint_every_minutes: float
+) -> None:
+    for name, value, least in (
+        ("epochs", epochs, 1),
+        ("seed", seed, 0),
+        ("patience", patience, 1),
+        ("checkpoint_every", checkpoint_every_minutes, 0),
+    ):
+        if value is not None and not value >= least:
+            raise OptionError(f"{name} is {value}: it must be at least {least}")
+    if seed is not None and seed >= 1 << 31:
+        raise OptionError(f"seed is {seed}: it must be below {1 << 31}")
+
+
+def _find_run(
+    folder: Path, checkpoints: Checkpoints, restore: bool
+) -> tuple[RunState, dict[str, Any]] | None:
+    """The run to go on with; None: a new one starts, and nothing in the folder gets lost by it."""
+    has_model = (folder / WEIGHTS_FILE).exists()
+    has_checkpoints = bool(checkpoints.paths())
+    if restore and has_checkpoints:
+        return checkpoints.load()
+    if restore and has_model:
+        raise TrainingError(
+            f"{folder} holds a model but no checkpoint to restore: to train it further, use "
+            f"--init_from {folder} with another -s"
+        )
+    if has_checkpoints or has_model:
+        ways = "--restore goes on with it, " if has_checkpoints else ""
+        raise TrainingError(
+            f"{folder} already holds a {'run' if has_checkpoints else 'model'}: {ways}"
+            f"another -s keeps it, --init_from {folder} with another -s starts from its model"
+        )
+    return None
+
+
+def _identity(
+    parameters: Parameters, corpus: Corpus, seed: int | None, restored: RunState | None
+) -> dict[str, Any]:
+    """What fixes a run: two runs that share it see the same numbers."""
+    if seed is None:
+        seed = restored.identity["seed"] if restored else 0
+    codec = dataclasses.asdict(corpus.codec)
+    return {**parameters.to_dict(), **codec, "data set": corpus.fingerprint, "seed": seed}
+
+
+def _check_identity(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    found = differences(before, now)
+    if found:
+        raise TrainingError(
+            f"{folder} can't be restored: {'; '.join(found)}. Restore it with what it was begun "
+            f"with, or start another run with --init_from {folder} and another -s"
+        )
+
+
+def _copy_weights(init_from: str | Path, model: MusicTransformer) -> None:
+    """Starts from a trained model's weights.
+
+    Raises:
+        TrainingError: it has another shape.
+    """
+    source = open_model(init_from)
+    # Rate, batch and dropout may change from run to run; the weights' shapes may not.
+    shape_before, shape_now = (
+        dataclasses.replace(m.parameters, dropout=0.0, learning_rate=1.0, batch_size=1).to_dict()
+        for m in (source, model)
+    )
+    found = differences(shape_before, shape_now)
+    if found:
+        raise TrainingError(
+            f"{init_from} has another shape: {'; '.join(found)}. Set parameters.json to its values"
+        )
+    weights = source.weights_by_name()
+    for name, variable in model.weights_by_name().items():
+        variable.assign(weights[name])
