@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,23 @@ MAX_STRETCH = 0.05
 INITIAL_PROGRAM = 0  # current until a song's first PROGRAM token
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class _Plan(NamedTuple):
+    """All that is random about an epoch, and where its windows are.
+
+    Attributes:
+        phases: for each song, by how much its first window is shorter.
+        first_windows: for each song, the number of its first window in song order.
+        order: for each window of the epoch, its number in song order.
+        semitones, factors: for each window in song order, how to augment it.
+    """
+
+    phases: np.ndarray
+    first_windows: np.ndarray
+    order: np.ndarray
+    semitones: np.ndarray
+    factors: np.ndarray
 
 
 class Windows:
@@ -66,32 +84,43 @@ class Windows:
     ):
         self.corpus = corpus
         self.sequence_length = sequence_length
+        self.seed = seed
+        self.epoch = epoch
         self.augment = augment
+        self.shuffle = shuffle
         self._songs = np.asarray(songs, dtype=np.int64)
-        phases, order, pitch, tempo = (
-            np.random.Generator(np.random.Philox(child))
-            for child in np.random.SeedSequence([seed, epoch]).spawn(4)
-        )
-        lengths = np.diff(corpus.offsets)
-        # Drawn for the whole data set, so that a song's phase does not hang on its company.
-        room = -(lengths + 1) % sequence_length
-        self._phases = (
-            phases.integers(room + 1)[self._songs]
-            if shuffle or augment
-            else np.zeros(len(self._songs), dtype=np.int64)
-        )
-        counts = lengths[self._songs] // sequence_length + 1
-        self._first_windows = np.cumsum(counts) - counts
-        size = int(counts.sum())
-        self._order = order.permutation(size) if shuffle else np.arange(size)
-        if augment:
-            self._semitones = pitch.integers(
-                -MAX_SEMITONES, MAX_SEMITONES, size=size, dtype=np.int8, endpoint=True
-            )
-            self._factors = tempo.uniform(1 - MAX_STRETCH, 1 + MAX_STRETCH, size=size)
+        self._size = int(self._counts().sum())
 
     def __len__(self) -> int:
-        return len(self._order)
+        return self._size
+
+    def _counts(self) -> np.ndarray:
+        return np.diff(self.corpus.offsets)[self._songs] // self.sequence_length + 1
+
+    @functools.cached_property
+    def _plan(self) -> _Plan:
+        phase, order, pitch, tempo = (
+            np.random.Generator(np.random.Philox(child))
+            for child in np.random.SeedSequence([self.seed, self.epoch]).spawn(4)
+        )
+        room = -(np.diff(self.corpus.offsets) + 1) % self.sequence_length
+        if not (self.shuffle or self.augment):
+            room[:] = 0
+        counts = self._counts()
+        return _Plan(
+            # Drawn for the whole data set, so that a song's phase does not hang on its company.
+            phases=phase.integers(room + 1)[self._songs],
+            first_windows=np.cumsum(counts) - counts,
+            order=order.permutation(self._size) if self.shuffle else np.arange(self._size),
+            semitones=pitch.integers(
+                -MAX_SEMITONES, MAX_SEMITONES, size=self._size, dtype=np.int8, endpoint=True
+            ),
+            factors=tempo.uniform(1 - MAX_STRETCH, 1 + MAX_STRETCH, size=self._size),
+        )
+
+    def forget(self) -> None:
+        """Frees what grows with the number of windows; it comes back when it is needed."""
+        self.__dict__.pop("_plan", None)
 
     def batch(self, first: int, batch_size: int) -> Batch:
         """Makes the batch whose first row is window number `first` of the epoch.
@@ -110,7 +139,7 @@ class Windows:
         weights = np.zeros(shape, dtype=np.float32)
         for row, number in enumerate(numbers):
             if number < len(self):
-                run = self._run(int(self._order[number]))
+                run = self._run(int(self._plan.order[number]))
                 size = len(run) - 1
                 inputs[row, :size] = run[:-1]
                 targets[row, :size] = run[1:]
@@ -119,10 +148,11 @@ class Windows:
 
     def _run(self, window: int) -> np.ndarray:
         """A window's tokens, at most T + 1; the first is only an input, the last only a target."""
-        index = int(np.searchsorted(self._first_windows, window, side="right")) - 1
+        plan = self._plan
+        index = int(np.searchsorted(plan.first_windows, window, side="right")) - 1
         song = self.corpus.song(int(self._songs[index]))
-        place = window - int(self._first_windows[index])
-        grid_start = place * self.sequence_length - int(self._phases[index])
+        place = window - int(plan.first_windows[index])
+        grid_start = place * self.sequence_length - int(plan.phases[index])
         start = max(0, grid_start)
         end = min(len(song) + 1, grid_start + self.sequence_length)
         if self.augment:
@@ -136,11 +166,11 @@ class Windows:
         supply = end if is_last else min(end + self.sequence_length // 8, num_targets - 1)
         run = transpose(
             _cut(song, start, supply),
-            int(self._semitones[window]),
+            int(self._plan.semitones[window]),
             self.corpus.codec.drum_program,
             program_before(song, start - 1),
         )
-        stretched = stretch(run, float(self._factors[window]))
+        stretched = stretch(run, float(self._plan.factors[window]))
         if not is_last:
             return stretched[: end - start + 1]
         return stretched if len(stretched) <= self.sequence_length + 1 else run
@@ -267,14 +297,20 @@ def dataset(
     from midinet.backend import tf
 
     shape = (len(range(batch_size)[rows]), windows.sequence_length)
+    last_batch = num_batches(windows, batch_size) - 1
 
     def make(number: np.int64) -> Batch:
         first = int(number) * batch_size
-        return windows.rows(range(first, first + batch_size)[rows])
+        batch = windows.rows(range(first, first + batch_size)[rows])
+        # TensorFlow never lets go of a function it has called, nor of what that refers to: without
+        # this a run would gather the plans of all its epochs.
+        if number == last_batch:
+            windows.forget()
+        return batch
 
     def load(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         arrays = tf.numpy_function(make, [number], (tf.int32, tf.int32, tf.float32), stateful=False)
         return tuple(tf.ensure_shape(array, shape) for array in arrays)
 
-    numbers = tf.data.Dataset.range(first_batch, num_batches(windows, batch_size))
+    numbers = tf.data.Dataset.range(first_batch, last_batch + 1)
     return numbers.map(load).prefetch(tf.data.AUTOTUNE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -440,3 +441,22 @@ def test_workers_share_each_batch_between_them(epoch, parts):
     for batch, expected in zip(together, alone, strict=True):
         for part, expected_part in zip(batch, expected, strict=True):
             np.testing.assert_array_equal(part, expected_part)
+
+
+def test_memory_does_not_grow_from_epoch_to_epoch():
+    corpus = numbered([60_000])
+
+    def run(epoch):
+        """The end of an epoch of 30,000 windows, whose plan takes half a megabyte."""
+        windows = Windows(corpus, [0], 2, epoch=epoch, augment=True, shuffle=True)
+        assert len(list(dataset(windows, 100, first_batch=num_batches(windows, 100) - 1))) == 1
+
+    run(0)
+    tracemalloc.start()
+    run(1)
+    before, _ = tracemalloc.get_traced_memory()
+    for epoch in range(2, 6):
+        run(epoch)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 500_000
