@@ -1,14 +1,50 @@
-"""What the four scripts share: running one function and turning trouble into one line."""
+"""What the four scripts share: parsing, running one function, turning trouble into one line."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from midinet.errors import MidinetError
 
 EXIT_TROUBLE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something: not that a switch is off or an option is not given."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or isinstance(action.default, bool):
+            return action.help
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that shows defaults in its help and ends in one line on a mistake."""
+
+    def __init__(self, description: str | None, **options: Any) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=_Help,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_fail(f"{message}; {self.prog} --help shows the options"))
+
+
+def program_or_none(text: str) -> int | None:
+    """Reads an option that is a program number or `none`."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a program nor none") from None
 
 
 def run(action: Callable[[], object]) -> int:

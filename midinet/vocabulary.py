@@ -5,9 +5,10 @@ Models trained elsewhere depend on these numbers, so they are fixed.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TokenRange(NamedTuple):

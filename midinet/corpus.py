@@ -1,0 +1,433 @@
+"""The data set folder: build it from MIDI files on all cores, open it memory-mapped, split it.
+
+A data set holds tokens.npy (all songs end to end), offsets.npy (where each begins) and
+dataset.json (codec settings, the songs' files and hashes, what was skipped and why). It appears
+under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from midinet.codec import CodecSettings, encode
+from midinet.errors import CorpusError, MidiError, OptionError, ParametersError
+from midinet.smf import read_midi
+from midinet.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS, VOCAB_SIZE
+
+FORMAT_VERSION = 1
+TOKENS_FILE, OFFSETS_FILE, DESCRIPTION_FILE = "tokens.npy", "offsets.npy", "dataset.json"
+MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
+VALIDATION_SHARE = 0.1
+
+_TOKEN_TYPE, _OFFSET_TYPE = np.dtype("<u2"), np.dtype("<i8")
+_FILES_A_TASK = 8  # enough to hide the cost of passing work to a process
+_SCAN_TOKENS = 1 << 24  # looked at together when a data set is checked
+
+
+@dataclasses.dataclass
+class Summary:
+    """What went into a data set.
+
+    Attributes:
+        songs, notes, tokens: how many there are.
+        hours: of music.
+        onsets: notes of each program, percussion last: `(129,)`.
+        skipped: files left out, by reason.
+    """
+
+    songs: int = 0
+    notes: int = 0
+    tokens: int = 0
+    hours: float = 0.0
+    onsets: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros(NUM_PROGRAMS + 1, np.int64)
+    )
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        from midinet.general_midi import program_name
+
+        most = [int(p) for p in np.argsort(-self.onsets, kind="stable")[:6] if self.onsets[p]]
+        names = [
+            f"{program_name(p % NUM_PROGRAMS, is_drum=p == NUM_PROGRAMS)} "
+            f"{self.onsets[p] / max(self.notes, 1):.0%}"
+            for p in most
+        ]
+        lines = [
+            f"{self.songs:,} songs, {self.hours:,.1f} hours of music, {self.notes:,} notes, "
+            f"{self.tokens:,} tokens ({self.tokens / max(self.notes, 1):.2f} a note)",
+            f"most used: {', '.join(names)}",
+        ]
+        if self.skipped:
+            reasons = (f"{count:,} {reason}" for reason, count in sorted(self.skipped.items()))
+            lines.append(f"skipped: {', '.join(reasons)} (each is named in {DESCRIPTION_FILE})")
+        return "\n".join(lines)
+
+
+class _Song(NamedTuple):
+    """One file as a worker leaves it: its tokens, or why there are none."""
+
+    tokens: np.ndarray
+    notes: int
+    hours: float
+    onsets: np.ndarray
+    reason: str  # "" if the song is fine
+    detail: str
+
+
+def preprocess(
+    input: str | Path,
+    output: str | Path,
+    *,
+    drum_program: int | None = DRUM_PROGRAM,
+    sustain: bool = True,
+    workers: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Summary:
+    """Makes a data set of all MIDI files in a folder and the folders in it.
+
+    The result depends on the files and the codec settings only, not on the number of workers.
+
+    Args:
+        input: the folder of MIDI files.
+        output: the data set folder to make.
+        drum_program: the program that stands for percussion; None leaves percussion out.
+        sustain: whether the sustain pedal lengthens notes.
+        workers: processes; None for one a core.
+        overwrite: whether a data set that is already there is replaced.
+        quiet: no progress bar and no summary.
+
+    Returns:
+        What went into the data set.
+
+    Raises:
+        CorpusError: no usable MIDI files, or the output folder is taken or can't be written.
+        ParametersError: drum_program is no program.
+        OptionError: workers is not positive.
+    """
+    input, output = Path(input), Path(output)
+    codec = CodecSettings(drum_program, sustain)
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers is {workers}: it must be at least 1")
+    workers = workers or os.cpu_count() or 1
+    files = _midi_files(input)
+    _check_free(output, overwrite)
+
+    partial = output.absolute().parent / f".{output.absolute().name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    try:
+        partial.mkdir(parents=True)
+        songs = _map(functools.partial(_read_song, codec=codec), files, workers)
+        names = [file.relative_to(input).as_posix() for file in files]
+        summary = _write(partial, zip(names, _bar(songs, len(files), quiet), strict=True), codec)
+        if not summary.songs:
+            raise CorpusError(
+                f"{input}: none of its {len(files)} MIDI files can be used "
+                f"({', '.join(f'{count} {why}' for why, count in summary.skipped.items())})"
+            )
+        _put_in_place(partial, output)
+    except OSError as error:
+        raise CorpusError(
+            f"{error.filename or output}: {error.strerror or error}; no data set was written"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    if not quiet:
+        print(f"{summary}\nThe data set is in {output}: train.py -d {output} learns from it.")
+    return summary
+
+
+def _midi_files(folder: Path) -> list[Path]:
+    """All MIDI files below a folder, in the order of their names."""
+    if not folder.is_dir():
+        kind = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise CorpusError(f"{folder}: {kind}: -i takes the folder that holds your MIDI files")
+    files = [
+        Path(root) / name
+        for root, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(MIDI_SUFFIXES)
+    ]
+    if not files:
+        raise CorpusError(
+            f"{folder}: no MIDI files in it or its subfolders ({', '.join(MIDI_SUFFIXES)})"
+        )
+    return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _check_free(output: Path, overwrite: bool) -> None:
+    """Raises CorpusError unless a data set may be put at a path."""
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / DESCRIPTION_FILE).is_file():
+        raise CorpusError(f"{output} is there already and is no data set: choose another -o")
+    if not overwrite:
+        raise CorpusError(
+            f"{output} holds a data set already: nothing was changed; "
+            "choose another -o, or --overwrite to replace it"
+        )
+
+
+def _put_in_place(partial: Path, output: Path) -> None:
+    """Gives a finished folder its name; an old data set is there until that moment."""
+    old = partial.with_name(partial.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        os.rename(output, old)
+    os.rename(partial, output)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_song(file: Path, codec: CodecSettings) -> _Song:
+    """Reads and encodes one file; runs in a worker."""
+    nothing = _Song(np.empty(0, np.uint16), 0, 0.0, np.zeros(NUM_PROGRAMS + 1, np.int64), "", "")
+    try:
+        notes = read_midi(file, codec.sustain)
+    except MidiError as error:
+        detail = f"{error.reason} (at byte {error.offset})"
+        return nothing._replace(reason="not readable as MIDI", detail=detail)
+    except OSError as error:
+        return nothing._replace(reason="could not be opened", detail=error.strerror or str(error))
+    tokens = encode(notes, codec.drum_program)
+    if not len(tokens):
+        return nothing._replace(reason="without notes")
+    programs = np.where(notes.is_drum, NUM_PROGRAMS, notes.program.astype(np.int64))
+    onsets = np.bincount(programs, minlength=NUM_PROGRAMS + 1)
+    return _Song(tokens, len(notes), notes.duration_ms / 3_600_000, onsets, "", "")
+
+
+def _map(work: Callable[[Path], _Song], files: list[Path], workers: int) -> Iterator[_Song]:
+    """Does the work on all files, on several processes, and yields the results in order.
+
+    Only a few tasks a worker are under way at a time, so memory does not grow with the files.
+    """
+    if min(workers, len(files)) == 1:
+        yield from map(work, files)
+        return
+    # A process that runs TensorFlow has threads, and can't be forked safely.
+    can_fork = "tensorflow" not in sys.modules and hasattr(os, "fork")
+    context = multiprocessing.get_context("fork" if can_fork else "spawn")
+    tasks = (files[first : first + _FILES_A_TASK] for first in range(0, len(files), _FILES_A_TASK))
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    under_way: collections.deque[concurrent.futures.Future[list[_Song]]] = collections.deque()
+    try:
+        for task in tasks:
+            under_way.append(pool.submit(_do_task, work, task))
+            if len(under_way) >= 4 * workers:
+                yield from under_way.popleft().result()
+        while under_way:
+            yield from under_way.popleft().result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise CorpusError(
+            "a worker process was killed, perhaps for want of memory: try fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _do_task(work: Callable[[Path], _Song], files: list[Path]) -> list[_Song]:
+    return [work(file) for file in files]
+
+
+def _start_worker() -> None:
+    """Leaves Ctrl-C to the main process, and ends when that is gone, even by kill -9."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def leave_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def _bar(songs: Iterable[_Song], total: int, quiet: bool) -> Iterable[_Song]:
+    from tqdm import tqdm
+
+    return tqdm(songs, total=total, unit="file", desc="Preprocessing", disable=quiet)
+
+
+def _write(folder: Path, named_songs: Iterable[tuple[str, _Song]], codec: CodecSettings) -> Summary:
+    """Writes the files of a data set, song by song."""
+    summary = Summary()
+    offsets, songs, skipped = [0], [], []
+    first_file: dict[str, str] = {}
+    with (folder / TOKENS_FILE).open("wb") as file:
+        file.write(_npy_header(0))
+        for name, song in named_songs:
+            content = hashlib.sha256(song.tokens.astype(_TOKEN_TYPE).tobytes()).hexdigest()
+            reason, detail = song.reason, song.detail
+            if not reason and content in first_file:
+                reason, detail = "with the same music as another", first_file[content]
+            if reason:
+                skipped.append({"file": name, "reason": reason, "detail": detail})
+                summary.skipped[reason] = summary.skipped.get(reason, 0) + 1
+                continue
+            first_file[content] = name
+            file.write(song.tokens.astype(_TOKEN_TYPE).tobytes())
+            offsets.append(offsets[-1] + len(song.tokens))
+            songs.append({"file": name, "hash": content})
+            summary.notes += song.notes
+            summary.hours += song.hours
+            summary.onsets += song.onsets
+        file.seek(0)
+        file.write(_npy_header(offsets[-1]))
+    summary.songs, summary.tokens = len(songs), offsets[-1]
+    np.save(folder / OFFSETS_FILE, np.array(offsets, _OFFSET_TYPE))
+    description = {
+        "format_version": FORMAT_VERSION,
+        "codec": dataclasses.asdict(codec),
+        "tokens": summary.tokens,
+        "notes": summary.notes,
+        "hours": round(summary.hours, 3),
+        "skipped": summary.skipped,
+        "songs": songs,
+        "skipped_files": skipped,
+    }
+    text = json.dumps(description, indent=1) + "\n"
+    (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+    return summary
+
+
+def _npy_header(count: int) -> bytes:
+    """The header of a .npy file of tokens: always 128 bytes, so that the count can come last."""
+    description = {"descr": _TOKEN_TYPE.str, "fortran_order": False, "shape": (count,)}
+    text = repr(description).ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("ascii")
+
+
+class Corpus:
+    """An open data set; its tokens stay on disk until they are looked at.
+
+    Attributes:
+        folder: where it is.
+        codec: what its tokens mean.
+        offsets: `(songs + 1,)` int64; song i is `tokens[offsets[i] : offsets[i + 1]]`.
+        tokens: uint16, read-only, memory-mapped.
+        names: the songs' files, relative to the folder they were made from.
+        hashes: SHA-256 of each song's tokens.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        codec: CodecSettings,
+        tokens: np.ndarray,
+        offsets: np.ndarray,
+        songs: list[dict[str, str]],
+    ) -> None:
+        self.folder = folder
+        self.codec = codec
+        self.tokens = tokens
+        self.offsets = offsets
+        self.names = [song["file"] for song in songs]
+        self.hashes = [song["hash"] for song in songs]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def song(self, index: int) -> np.ndarray:
+        """The tokens of a song, a view of the file: `(T,)` uint16."""
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells data sets of different songs or codec settings apart."""
+        parts = [repr(dataclasses.astuple(self.codec)), *self.hashes]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def split(self) -> tuple[np.ndarray, np.ndarray]:
+        """Divides the songs into training and validation by their hashes.
+
+        A song stays on its side whatever other songs join it. Where chance leaves a side of a
+        small data set empty, the song nearest to that side goes over; a single song is on both.
+
+        Returns:
+            The indices of training and of validation songs, ascending.
+        """
+        place = np.array([int(content[:13], 16) / 16.0**13 for content in self.hashes])
+        if len(place) == 1:
+            return np.array([0]), np.array([0])
+        limit = np.clip(VALIDATION_SHARE, place.min(), np.partition(place, -2)[-2])
+        return np.flatnonzero(place > limit), np.flatnonzero(place <= limit)
+
+
+def open_corpus(folder: str | Path) -> Corpus:
+    """Opens a data set and checks it.
+
+    Raises:
+        CorpusError: the folder is no data set, or it is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / DESCRIPTION_FILE).is_file():
+        raise CorpusError(
+            f"{folder} holds no data set (no {DESCRIPTION_FILE}): "
+            f"run preprocess.py -i <midi folder> -o {folder}"
+        )
+    codec, songs = _read_description(folder / DESCRIPTION_FILE)
+    offsets = _open_array(folder / OFFSETS_FILE, _OFFSET_TYPE)
+    tokens = _open_array(folder / TOKENS_FILE, _TOKEN_TYPE)
+    if len(offsets) != len(songs) + 1 or not songs:
+        raise _damaged(folder / OFFSETS_FILE, f"{len(offsets)} offsets for {len(songs)} songs")
+    if offsets[0] != 0 or offsets[-1] != len(tokens) or np.any(np.diff(offsets) <= 0):
+        raise _damaged(folder / OFFSETS_FILE, f"offsets that do not fit {len(tokens)} tokens")
+    for first in range(0, len(tokens), _SCAN_TOKENS):
+        highest = int(tokens[first : first + _SCAN_TOKENS].max())
+        if highest >= VOCAB_SIZE:
+            raise _damaged(
+                folder / TOKENS_FILE, f"token {highest}, the highest is {VOCAB_SIZE - 1}"
+            )
+    return Corpus(folder, codec, tokens, offsets, songs)
+
+
+def _read_description(path: Path) -> tuple[CodecSettings, list[dict[str, str]]]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version = description["format_version"]
+        if version != FORMAT_VERSION:
+            raise CorpusError(
+                f"{path} has format version {version!r}, this midinet reads {FORMAT_VERSION}: "
+                "run preprocess.py again"
+            )
+        songs = description["songs"]
+        if not all(isinstance(song["file"], str) and int(song["hash"], 16) for song in songs):
+            raise ValueError("songs without names and hashes")
+        return CodecSettings.from_dict(description["codec"]), songs
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path, f"what does not describe a data set ({error!r})") from error
+    except ParametersError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _open_array(path: Path, dtype: np.dtype) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise CorpusError(f"{path} is missing: run preprocess.py again") from error
+    except (ValueError, EOFError) as error:
+        raise _damaged(path, f"no whole array ({error})") from error
+    if array.dtype != dtype or array.ndim != 1:
+        raise _damaged(path, f"{array.dtype} of shape {array.shape} in place of a row of {dtype}")
+    return array
+
+
+def _damaged(path: Path, what: str) -> CorpusError:
+    return CorpusError(f"{path} is damaged: it holds {what}; run preprocess.py again")

@@ -1,0 +1,40 @@
+"""Makes a data set of a folder of MIDI files."""
+
+import sys
+
+import midinet
+from midinet import cli
+from midinet.vocabulary import DRUM_PROGRAM
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("-i", "--input", required=True, help="folder of MIDI files")
+    parser.add_argument("-o", "--output", required=True, help="data set folder to make")
+    parser.add_argument(
+        "--drum_program",
+        type=cli.program_or_none,
+        default=DRUM_PROGRAM,
+        metavar="PROGRAM",
+        help="program (0-127) that stands for percussion; none leaves percussion out",
+    )
+    parser.add_argument("--no_sustain", action="store_true", help="ignore the sustain pedal")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a data set that is already there"
+    )
+    options = parser.parse_args(arguments)
+    return cli.run(
+        lambda: midinet.preprocess(
+            options.input,
+            options.output,
+            drum_program=options.drum_program,
+            sustain=not options.no_sustain,
+            workers=options.workers,
+            overwrite=options.overwrite,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

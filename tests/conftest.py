@@ -1,0 +1,47 @@
+"""Music for the tests: small MIDI files made here, and a data set of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+
+import midinet
+
+
+def make_song(seed: int, num_notes: int = 120) -> mido.MidiFile:
+    """A song of three instruments and percussion; every seed gives another one."""
+    random = np.random.default_rng(seed)
+    song = mido.MidiFile(type=1, ticks_per_beat=96)
+    song.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=450_000)]))
+    for channel, program in ((0, 24), (1, 33), (2, 48), (9, 0)):
+        track = mido.MidiTrack([mido.Message("program_change", channel=channel, program=program)])
+        for _ in range(num_notes // 4):
+            pitch = int(random.integers(36, 84))
+            velocity = int(random.integers(40, 120))
+            gap, length = (int(ticks) for ticks in random.choice([0, 24, 48, 96], 2))
+            on = mido.Message("note_on", channel=channel, note=pitch, velocity=velocity, time=gap)
+            track.extend([on, mido.Message("note_off", channel=channel, note=pitch, time=length)])
+        song.tracks.append(track)
+    return song
+
+
+@pytest.fixture(scope="session")
+def midi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve songs, some in subfolders; tests must not write to it."""
+    folder = tmp_path_factory.mktemp("music")
+    (folder / "sub folder").mkdir()
+    for seed in range(12):
+        name = f"song {seed:02}.mid"
+        make_song(seed).save(folder / ("sub folder" if seed % 3 == 0 else ".") / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(midi_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of those songs; tests must not write to it."""
+    folder = tmp_path_factory.mktemp("sets") / "data"
+    midinet.preprocess(midi_folder, folder, workers=1, quiet=True)
+    return folder
