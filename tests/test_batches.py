@@ -20,7 +20,8 @@ from midinet.batches import (
     stretch,
     transpose,
 )
-from midinet.codec import CodecSettings
+from midinet.codec import CodecSettings, encode, tokens_to_notes
+from midinet.smf import Notes
 from midinet.vocabulary import (
     DRUM_PROGRAM,
     NOTE_OFF,
@@ -395,6 +396,26 @@ def test_pauses_stretch(steps, factor, expected):
         assert sum(result) == round(sum(steps) * factor)
     else:
         assert result == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_augmented_music_is_still_what_the_encoder_writes(seed):
+    """In the order, with the pauses and without a token that it would leave out."""
+    random = np.random.default_rng(seed)
+    time_ms = np.cumsum(random.choice([0, 10, 20, 250, 480, 1000, 2510], size=300)).astype(float)
+    notes = Notes(
+        start_ms=time_ms,
+        end_ms=time_ms + random.choice([10, 120, 990, 1000, 3000], size=300),
+        program=random.choice([0, 33, 48], size=300).astype(np.uint8),
+        pitch=random.integers(20, 100, size=300).astype(np.uint8),
+        velocity=random.integers(1, 128, size=300).astype(np.uint8),
+        is_drum=random.random(300) < 0.3,
+    )
+    tokens = encode(notes).astype(np.int32)
+    for factor, semitones in [(0.95, 3), (1.05, -3), (1.013, 1)]:
+        changed = transpose(stretch(tokens, factor), semitones, DRUM_PROGRAM)
+        assert not np.array_equal(changed, tokens)
+        np.testing.assert_array_equal(encode(tokens_to_notes(changed)), changed)
 
 
 @settings(max_examples=50)
