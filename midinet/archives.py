@@ -26,12 +26,16 @@ from midinet.errors import ArchiveError
 MAX_ENTRIES = 250_000
 """Members of one archive; the largest known, Lakh, has 178,561 songs in 17 folders."""
 
+FREE_ENTRIES = 20_000
+BYTES_PER_ENTRY = 64
+"""Beyond the free ones, how much of an archive each entry has to be. A song takes thousands."""
+
 MAX_UNPACKED_BYTES = 16 << 30
 """What any archive may unpack to; all of Lakh is some 6 GB."""
 
 FREE_UNPACKED_BYTES = 256 << 20
 MAX_RATIO = 25
-"""Beyond the free bytes, what a byte of archive may unpack to. MIDI packs 3 to 5 times."""
+"""Beyond the free ones, how many bytes a byte of archive may become. MIDI packs 3 to 5 times."""
 
 MAX_ZIP_NAMES_BYTES = 32 << 20
 """A zip's table of contents, which is read at one stroke."""
@@ -73,24 +77,28 @@ class Budget:
 
     def __init__(self, archive: Path):
         size = archive.stat().st_size
-        self.bound = min(MAX_UNPACKED_BYTES, FREE_UNPACKED_BYTES + MAX_RATIO * size)
-        self.left = self.bound
-        self.entries = 0
+        self._most_bytes = min(MAX_UNPACKED_BYTES, FREE_UNPACKED_BYTES + MAX_RATIO * size)
+        self._most_entries = min(MAX_ENTRIES, FREE_ENTRIES + size // BYTES_PER_ENTRY)
+        self._bytes = 0
+        self._entries = 0
 
     def enter(self) -> None:
         """Pays for an entry, be it a file, a folder or a lump."""
-        self.entries += 1
-        if self.entries > MAX_ENTRIES:
-            raise ArchiveError(f"it has more than {MAX_ENTRIES:,} entries")
+        self._entries += 1
+        if self._entries > self._most_entries:
+            raise ArchiveError(
+                f"it has more than {self._most_entries:,} entries, "
+                "the bound for an archive of its size"
+            )
 
     def spend(self, size: int) -> None:
         """Pays for bytes before they are made."""
         if size < 0:
             raise ArchiveError("damaged: the size of a file in it is negative")
-        self.left -= size
-        if self.left < 0:
+        self._bytes += size
+        if self._bytes > self._most_bytes:
             raise ArchiveError(
-                f"it unpacks to more than {self.bound >> 20:,} MB, "
+                f"it unpacks to more than {self._most_bytes >> 20:,} MB, "
                 "the bound for an archive of its size"
             )
 
@@ -103,7 +111,11 @@ class _BoundedReader:
         self._most = most
         self.seekable = file.seekable
         self.tell = file.tell
-        self.seek = file.seek
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET and offset < 0:
+            raise ArchiveError("damaged: a file in it begins before the archive does")
+        return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
         too_many = self._most + 1
@@ -116,14 +128,10 @@ class _BoundedReader:
 class _ForwardReader(_BoundedReader):
     """The same for a compressed stream, in which going back would mean starting anew."""
 
-    def __init__(self, file: io.BufferedIOBase, most: int):
-        super().__init__(file, most)
-        self.seek = self._seek_forward
-
-    def _seek_forward(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         # Only a header with a negative size leads back; some Pythons would loop on it for ever.
         if whence != io.SEEK_SET or offset < self.tell():
-            raise ArchiveError("damaged: a member of it has an impossible size")
+            raise ArchiveError("damaged: the size of a file in it is impossible")
         return self._file.seek(offset)
 
 
@@ -164,7 +172,7 @@ def _zip_members(file: io.BufferedIOBase, budget: Budget) -> Iterator[Member]:
     with zipfile.ZipFile(reader) as archive:  # type: ignore[arg-type]
         for entry in archive.infolist():
             budget.enter()
-            if entry.is_dir():
+            if entry.filename.endswith("/"):  # is_dir() trips over an empty name
                 continue
             kind = stat.S_IFMT(entry.external_attr >> 16)
             member = Member(
