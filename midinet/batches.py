@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from midinet.corpus import Corpus
 
 MAX_SEMITONES = 3
-MAX_STRETCH = 0.05
+MAX_STRETCH = 0.05  # of the time between events
 INITIAL_PROGRAM = 0  # current until a song's first PROGRAM token
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -67,7 +67,7 @@ class Windows:
         sequence_length: T, in tokens.
         seed: not negative.
         epoch: not negative.
-        augment: transpose and stretch each window.
+        augment: transpose each window by up to 3 semitones and stretch it by up to 5%.
         shuffle: visit the windows in random order.
     """
 
