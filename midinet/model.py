@@ -18,6 +18,7 @@ from midinet.codec import CodecSettings
 from midinet.errors import ModelError, OptionError, ParametersError
 from midinet.layers import DecoderBlock, TokenAndPositionEmbedding, other_seed
 from midinet.parameters import Parameters
+from midinet.released import find_released, read_released
 
 FORMAT_VERSION = 1
 PARAMETERS_FILE = "parameters.json"
@@ -154,7 +155,7 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
 
 
 def open_model(folder: str | Path) -> MusicTransformer:
-    """Opens a model folder.
+    """Opens a model folder, one of this project or one of the model released in 2021.
 
     Returns:
         A model from ids `(B, T)` to logits `(B, T, V)`, with `.parameters`, `.codec` and
@@ -167,6 +168,9 @@ def open_model(folder: str | Path) -> MusicTransformer:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; train.py -s {folder} makes a model there")
     if not (folder / PARAMETERS_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+        released = find_released(folder)
+        if released:
+            return _open_released(released)
         raise ModelError(
             f"{folder} holds no model (no {PARAMETERS_FILE} with {WEIGHTS_FILE}): "
             f"train.py -s {folder} makes one"
@@ -178,6 +182,15 @@ def open_model(folder: str | Path) -> MusicTransformer:
         raise ModelError(
             f"{folder / WEIGHTS_FILE} is damaged or belongs to another {PARAMETERS_FILE}: {error}"
         ) from error
+    return model
+
+
+def _open_released(checkpoint: str) -> MusicTransformer:
+    """Builds the model released in 2021 from the numbers in its checkpoint."""
+    parameters, codec, weights = read_released(checkpoint)
+    model = build_model(parameters, codec, {"origin": "the model released in 2021"})
+    for name, variable in model.weights_by_name().items():
+        variable.assign(weights[name])
     return model
 
 
