@@ -1,0 +1,325 @@
+"""Composing music files: a model and a seed in; MIDI files, pictures and sound out.
+
+TensorFlow starts only when every argument has been checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+import secrets
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from midinet.codec import CodecSettings, tokens_to_notes
+from midinet.errors import ModelError, OptionError
+from midinet.general_midi import find_instruments
+from midinet.seeds import (
+    DEFAULT_SEED_LENGTH,
+    SeedLength,
+    open_primer,
+    open_song,
+    time_ms,
+    up_to_last_event,
+)
+from midinet.settings import Rules, Settings
+from midinet.smf import Notes
+from midinet.vocabulary import NUM_PROGRAMS, STEP_MS, TIME_SHIFT
+
+if TYPE_CHECKING:
+    from midinet.model import MusicTransformer
+
+DEFAULT_MODEL = Path("midinet_model")
+DEMO_MODEL = Path(__file__).parent / "demo"
+
+_RING_MS = 500  # what still sounds when a piece is cut rings on for so long
+_LONGEST_S = 86_400
+_MOST_TOKENS_A_SECOND = 1_000  # ten times what dense music takes; bounds what --seconds may cost
+
+
+def generate(  # a parameter for each option of the script: a settings object would say them twice
+    length: int = 2500,
+    top_k: int = 8,
+    save_directory: str | Path | None = None,
+    dataset: str | Path | None = None,
+    inclusive: bool = False,
+    *,
+    primer: str | Path | None = None,
+    song: str | None = None,
+    seed_length: int | str = DEFAULT_SEED_LENGTH,
+    seconds: float | None = None,
+    full_length: bool = False,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    num: int = 1,
+    instruments: str | None = None,
+    max_silence: float = 3.0,
+    max_note: float = 20.0,
+    output: str | Path = "output",
+    plot: bool = False,
+    wav: bool = False,
+    soundfont: str | Path | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Composes music and writes it as MIDI files.
+
+    Ctrl-C stops composing; what there is by then is written.
+
+    Args:
+        length: the most tokens to compose for a piece.
+        top_k: choose each token among this many likeliest.
+        save_directory: the model's folder; None: midinet_model if there is one, else the demo.
+        dataset: a data set; the piece goes on from one of its songs.
+        inclusive: whether the files begin with the seed.
+        primer: a MIDI file to go on from.
+        song: which song of the data set, by its name or a part of it; None: a random one.
+        seed_length: how much of the song or the primer to go on from: tokens, or seconds as in
+            "10s".
+        seconds: compose so much music, about, instead of `length` tokens.
+        full_length: go on where the model would end the piece.
+        temperature: above 1 more surprising, below 1 more predictable.
+        top_p: choose among the likeliest tokens that together have this probability.
+        seed: of the random numbers; piece i of several uses seed + i. None: a random one.
+        num: pieces to compose at once.
+        instruments: the only ones that may play: names or numbers with commas between.
+        max_silence: longest silence, in seconds.
+        max_note: longest note, in seconds.
+        output: a folder, in which files are named by date and time, or the name of a .mid file.
+            Nothing is ever overwritten.
+        plot: whether to draw a piano roll beside each file.
+        wav: whether to play each file into a WAV file beside it.
+        soundfont: the SoundFont to play with; None: one found in the usual places.
+        progress: whether to show a progress bar and what was written.
+
+    Returns:
+        The paths of the MIDI files.
+
+    Raises:
+        OptionError: an argument that makes no sense.
+        ModelError, CorpusError, MidiError: a model, data set or primer that can't be opened.
+        AudioError: no sound could be made; the MIDI files are there.
+        OSError: a file can't be written.
+    """
+    seed_cut = SeedLength.parse(seed_length)
+    if num < 1:
+        raise OptionError(f"num is {num}: it must be at least 1 piece")
+    if primer is not None and dataset is not None:
+        raise OptionError("primer and dataset: a piece can go on from one of them only")
+    if song is not None and dataset is None:
+        raise OptionError(f"song {song!r}: name the data set that holds it too")
+    players = None if instruments is None else find_instruments(instruments)
+    rules = Rules(None, _to_ms(max_silence), _to_ms(max_note), may_end=not full_length)
+    seed = secrets.randbelow(1 << 31) if seed is None else seed
+    settings = Settings(top_k, temperature, top_p, seed, rules)
+    limit = _Limit.checked(length, seconds)
+    folder = find_model(save_directory)
+    _check_writable(Path(output))
+
+    from midinet.model import open_model  # here, not above: it starts TensorFlow
+
+    model = open_model(folder)
+    start, options = np.empty(0, np.uint16), []
+    if dataset is not None:
+        start, song = open_song(dataset, song, model.codec, seed)
+        options = ["-d", str(dataset), "--song", song, "--seed_length", str(seed_length)]
+    elif primer is not None:
+        start = open_primer(primer, model.codec)
+        options = ["--primer", str(primer), "--seed_length", str(seed_length)]
+    start = seed_cut.cut(start)
+    if players is not None:
+        rules = dataclasses.replace(rules, programs=_as_programs(*players, model.codec))
+        settings = dataclasses.replace(settings, rules=rules)
+        options += ["--instruments", str(instruments)]
+
+    made = _compose(model, [start] * num, limit, settings, progress)
+    command = ["generate.py", "-s", str(folder), *options, *limit.as_options()]
+    command += _as_options(settings)
+    paths = []
+    for index, (tokens, path) in enumerate(zip(made, _free_paths(Path(output), num), strict=True)):
+        notes, seed_end_ms = to_notes(start, tokens, model.codec, rules, inclusive)
+        _write_midi(notes, path, shlex.join([*command, "--seed", str(seed + index)]))
+        if plot:
+            _draw(notes, path, primer or song or "", seed_end_ms)
+        if progress:
+            print(f"{path}: {_describe(notes)}")
+        paths.append(path)
+    if wav:
+        from midinet.audio import write_wav
+
+        for path in paths:
+            write_wav(path, path.with_suffix(".wav"), soundfont)
+    return paths
+
+
+def find_model(folder: str | Path | None) -> Path:
+    """The folder of the model to use: the one named, else midinet_model, else the demo model.
+
+    Raises:
+        ModelError: none was named, and there is none.
+    """
+    if folder is not None:
+        return Path(folder)
+    for candidate in (DEFAULT_MODEL, DEMO_MODEL):
+        if (candidate / "parameters.json").is_file():
+            return candidate
+    raise ModelError(
+        f"there is no model yet (none in {DEFAULT_MODEL}, and no demo model): "
+        f"train one with train.py -s {DEFAULT_MODEL}, or name one with -s"
+    )
+
+
+def to_notes(
+    seed: np.ndarray, made: np.ndarray, codec: CodecSettings, rules: Rules, inclusive: bool
+) -> tuple[Notes, float | None]:
+    """The music of a piece.
+
+    What sounds when the piece is cut rings on for half a second. Without its seed a piece begins
+    where the seed ends, with the notes that the seed left sounding.
+
+    Returns:
+        Its notes, and where its seed ends in milliseconds if it is included.
+    """
+    ring = np.array([TIME_SHIFT.first + _RING_MS // STEP_MS - 1])
+    tokens = np.concatenate([up_to_last_event(np.concatenate([seed, made])), ring])
+    notes = tokens_to_notes(tokens, codec.drum_program, 0 if inclusive else len(seed))
+    end_ms = np.minimum(notes.end_ms, notes.start_ms + rules.max_note_ms)
+    notes = dataclasses.replace(notes, end_ms=end_ms)
+    has_seed = inclusive and len(seed) > 0
+    return notes, float(time_ms(seed)[-1]) if has_seed else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Limit:
+    """How much to compose: some tokens, or as many as some time of music takes."""
+
+    tokens: int
+    seconds: float | None
+
+    @classmethod
+    def checked(cls, length: int, seconds: float | None) -> _Limit:
+        if length < 1:
+            raise OptionError(f"length is {length}: it must be at least 1 token")
+        if seconds is None:
+            return cls(length, None)
+        if not 0 < seconds <= _LONGEST_S:
+            raise OptionError(f"seconds is {seconds:g}: it must be above 0 and at most a day")
+        return cls(int(seconds * _MOST_TOKENS_A_SECOND) + 1, seconds)
+
+    def as_options(self) -> list[str]:
+        return (
+            ["-l", str(self.tokens)] if self.seconds is None else ["--seconds", f"{self.seconds:g}"]
+        )
+
+    def is_reached(self, heard_s: np.ndarray) -> bool:
+        """Whether all pieces are long enough; tokens are counted elsewhere."""
+        return self.seconds is not None and bool((heard_s >= self.seconds).all())
+
+    def cut(self, tokens: np.ndarray) -> np.ndarray:
+        return tokens if self.seconds is None else tokens[time_ms(tokens) < self.seconds * 1000]
+
+
+def _compose(
+    model: MusicTransformer,
+    seeds: list[np.ndarray],
+    limit: _Limit,
+    settings: Settings,
+    progress: bool,
+) -> list[np.ndarray]:
+    """The new tokens of each piece, until all have ended or are long enough, or Ctrl-C."""
+    from tqdm import tqdm
+
+    from midinet.sampling import stream, until_end
+
+    total = limit.tokens * len(seeds) if limit.seconds is None else None
+    of_how_much = "" if limit.seconds is None else f" of {limit.seconds:g}"
+    bar = tqdm(total=total, unit=" tokens", disable=not progress)
+    made = np.empty((len(seeds), 0), np.uint16)
+    try:
+        with bar:
+            for part in stream(model, seeds, limit.tokens, settings=settings):
+                made = np.concatenate([made, part], axis=1)
+                heard_s = time_ms(made)[:, -1] / 1000
+                bar.set_postfix_str(f"{heard_s.min():.0f}{of_how_much} s of music", refresh=False)
+                bar.update(part.size)
+                if limit.is_reached(heard_s):
+                    break
+    except KeyboardInterrupt:
+        if not made.size:
+            raise
+        print("midinet: interrupted, writing what there is", file=sys.stderr)
+    return [limit.cut(until_end(piece)) for piece in made]
+
+
+def _as_programs(programs: list[int], percussion: bool, codec: CodecSettings) -> tuple[int, ...]:
+    """Instruments as the codec writes them: percussion takes a program, whose own moves on."""
+    drums = codec.drum_program
+    if drums is None:
+        return tuple(programs)
+    neighbour = drums + 1 if drums + 1 < NUM_PROGRAMS else drums - 1
+    melodic = {neighbour if program == drums else program for program in programs}
+    return tuple(sorted(melodic | ({drums} if percussion else set())))
+
+
+def _as_options(settings: Settings) -> list[str]:
+    rules = settings.rules or Rules()
+    options = ["-k", settings.top_k, "--temperature", f"{settings.temperature:g}"]
+    options += ["--top_p", f"{settings.top_p:g}"]
+    options += ["--max_silence", f"{rules.max_silence_ms / 1000:g}"]
+    options += ["--max_note", f"{rules.max_note_ms / 1000:g}"]
+    return [str(option) for option in options] + ["--full_length"] * (not rules.may_end)
+
+
+def _to_ms(seconds: float) -> int:
+    # An impossible number stays one: the check is in Rules.
+    return round(seconds * 1000) if abs(seconds) < _LONGEST_S else -1
+
+
+def _check_writable(output: Path) -> None:
+    """Fails now rather than when the music is there."""
+    folder = output.parent if _is_file_name(output) else output
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def _is_file_name(output: Path) -> bool:
+    return output.suffix.lower() in (".mid", ".midi")
+
+
+def _free_paths(output: Path, num: int) -> list[Path]:
+    """Names for the pieces that no file has."""
+    if not _is_file_name(output):
+        output = output / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.mid"
+    first = 0 if num == 1 else 1
+    stems = (f"{output.stem}_{i}" if i else output.stem for i in itertools.count(first))
+    names = (output.with_stem(stem) for stem in stems)
+    return list(itertools.islice((name for name in names if not name.exists()), num))
+
+
+def _write_midi(notes: Notes, path: Path, text: str) -> None:
+    from midinet.midi_file import notes_to_midi
+
+    # MIDI texts are Latin-1
+    midi = notes_to_midi(notes, text.encode("latin-1", "replace").decode("latin-1"))
+    with open(path, "xb") as file:  # x: a file that came up since is not overwritten either
+        midi.save(file=file)
+
+
+def _draw(notes: Notes, path: Path, seed_name: str | Path, seed_end_ms: float | None) -> None:
+    from midinet.pictures import piano_roll
+
+    title = f"{path.stem}, from {Path(seed_name).stem}" if seed_name else path.stem
+    piano_roll(notes, path.with_suffix(".png"), title=title, seed_end_ms=seed_end_ms)
+
+
+def _describe(notes: Notes) -> str:
+    minutes, seconds = divmod(round(notes.duration_ms / 1000), 60)
+    players = len(np.unique(notes.program[~notes.is_drum])) + bool(notes.is_drum.any())
+    return f"{minutes}:{seconds:02d} of music, {len(notes)} notes, {players} instruments"

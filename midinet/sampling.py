@@ -1,0 +1,363 @@
+"""Composing: a decoder that keeps its keys and values, and the samplers, in one compiled loop.
+
+It knows the model only through its weights by name. The loop is one XLA program for a batch and a
+length of the caches; it makes some hundred tokens before it comes back to Python.
+
+Axes: B pieces, H heads, D width of the model, d = D / H, L the model's longest window, C rows of
+the caches, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tensorflow.compiler.tf2xla.python import xla  # type: ignore[import-untyped]
+
+from midinet.backend import tf
+from midinet.errors import OptionError
+from midinet.grammar import (
+    Limits,
+    State,
+    advance,
+    allowed_tokens,
+    has_ended,
+    limits_of,
+    read_seeds,
+)
+from midinet.layers import LAYER_NORM_EPSILON, relative_attention
+from midinet.settings import Rules, Settings
+from midinet.vocabulary import PAD
+
+CALL_TOKENS = 256  # made by one call of the compiled loop; each call copies the caches once
+_CACHE_UNIT = 256  # caches are multiples of this many rows long
+_FEW_ROWS = 4  # a product with fewer rows than this takes XLA's slow path on a CPU
+_HIDDEN = -1e9  # score of a key that may not be seen
+_HUGE = 1e30  # logits are kept within +-this, so that any allowed token beats a forbidden one
+
+
+def compose(
+    model: Any, seeds: Sequence[np.ndarray], length: int, *, settings: Settings | None = None
+) -> list[np.ndarray]:
+    """Continues each seed.
+
+    Args:
+        model: has `weights_by_name()` and `codec`.
+        seeds: for each piece the tokens it begins with, all of one length; empty arrays compose
+            from nothing. A PAD goes in front, as in training.
+        length: the most tokens to make for a piece.
+
+    Returns:
+        For each piece its new tokens: uint16, without the PAD that ends a piece that ended.
+
+    Raises:
+        OptionError: no seeds, seeds of several lengths, or a length below 1.
+    """
+    made = np.concatenate(list(stream(model, seeds, length, settings=settings)), axis=1)
+    return [until_end(piece) for piece in made]
+
+
+def until_end(tokens: np.ndarray) -> np.ndarray:
+    """A piece's tokens before its first PAD."""
+    ends = np.flatnonzero(tokens == PAD)
+    return tokens[: ends[0]] if len(ends) else tokens
+
+
+def stream(
+    model: Any, seeds: Sequence[np.ndarray], length: int, *, settings: Settings | None = None
+) -> Iterator[np.ndarray]:
+    """Does what `compose` does, and hands out the tokens `(B, some hundred)` as they are made.
+
+    Behind a piece's end there are PADs; when all pieces have ended, the stream does.
+
+    When the window of L tokens is full, its oldest L // 2 tokens are dropped, and one forward pass
+    over the others fills the caches again, at positions from 0. So the logits behind the first n
+    tokens, PAD included, are those of the model for tokens[start:n], where start is the smallest
+    multiple of L // 2 that leaves at most L.
+    """
+    settings = settings or Settings()
+    if not seeds or len({len(seed) for seed in seeds}) != 1:
+        raise OptionError("seeds must be at least one array of tokens, and all of one length")
+    if length < 1:
+        raise OptionError(f"length is {length}: it must be at least 1 token")
+    weights = prepare(model.weights_by_name())
+    limits = limits_of(settings.rules or Rules(), model.codec.drum_program)
+    B, L = len(seeds), weights.longest
+    uniform = [np.random.default_rng(settings.seed + i) for i in range(B)]
+
+    tokens = np.concatenate([np.full((B, 1), PAD), np.stack(seeds)], axis=1).astype(np.int32)
+    last = tf.constant(tokens[:, -1])
+    state = read_seeds(seeds, limits)
+    capacities = _capacities(B, L, tokens.shape[1] + length - 1)
+    caches: Caches = ()
+    start, filled, capacity = 0, L, L  # as if full: the first pass fills the caches
+    while length > 0:
+        before = tokens.shape[1] - 1  # the last token is not in the caches yet
+        if filled == L:
+            while before - start >= L:
+                start += L // 2
+            filled = before - start
+            capacity = next(c for c in capacities if c > filled)
+            caches = fill_caches(weights, tokens[:, start:before], capacity)
+        elif filled == capacity:
+            capacity = next(c for c in capacities if c > filled)
+            caches = _grow(caches, capacity)
+        count = min(length, CALL_TOKENS, capacity - filled)
+        loop = _compiled_loop(B, capacity, settings.top_k, settings.rules is not None)
+        made, last, caches, state = loop(
+            weights,
+            caches,
+            last,
+            state,
+            limits,
+            tf.constant(filled),
+            tf.constant(count),
+            tf.constant(_uniforms(uniform, count)),
+            tf.constant([settings.temperature, settings.top_p], tf.float32),
+        )
+        new = made.numpy()[:count].T
+        yield new.astype(np.uint16)
+        tokens = np.concatenate([tokens, new], axis=1)
+        filled += count
+        length -= count
+        if settings.rules is not None and (new[:, -1] == PAD).all():
+            return
+
+
+def _uniforms(generators: Sequence[np.random.Generator], count: int) -> np.ndarray:
+    """The next `count` random numbers of each piece, in [0, 1): `(CALL_TOKENS, B)`."""
+    numbers = np.zeros((CALL_TOKENS, len(generators)), np.float32)
+    for i, generator in enumerate(generators):
+        numbers[:count, i] = generator.random(count, np.float32)
+    return numbers
+
+
+def _capacities(B: int, L: int, most: int) -> list[int]:
+    """The lengths of caches to use, ascending, for windows of up to `most` tokens.
+
+    Short caches are read faster, but each length costs more than a second of compiling. With one
+    piece, half and whole windows win; several pieces gain more by reading less.
+    """
+    shortest = L // 2 if B < _FEW_ROWS else L // 4
+    capacities = []
+    rows = max(_CACHE_UNIT, -(-shortest // _CACHE_UNIT) * _CACHE_UNIT)
+    while rows < min(L, most):
+        capacities.append(rows)
+        rows *= 2
+    return [*capacities, min(L, -(-min(rows, most) // _CACHE_UNIT) * _CACHE_UNIT)]
+
+
+class Block(NamedTuple):
+    """The weights of one decoder block as the loop reads them."""
+
+    qkv: tuple[tf.Tensor, tf.Tensor]  # kernel (D, 3D) and bias; q scaled by 1 / sqrt(d)
+    rows: tf.Tensor  # (2L, d): E, then zeros, so that any slice from a row of E lies inside
+    output: tuple[tf.Tensor, tf.Tensor]
+    norm_1: tuple[tf.Tensor, tf.Tensor]
+    feed_forward_1: tuple[tf.Tensor, tf.Tensor]
+    feed_forward_2: tuple[tf.Tensor, tf.Tensor]
+    norm_2: tuple[tf.Tensor, tf.Tensor]
+
+
+class Weights(NamedTuple):
+    """A model's weights as the loop reads them."""
+
+    tokens: tf.Tensor  # (V, D)
+    positions: tf.Tensor  # (L, D)
+    blocks: tuple[Block, ...]
+    logits: tuple[tf.Tensor, tf.Tensor]
+
+    @property
+    def longest(self) -> int:
+        """L."""
+        return self.positions.shape[0]
+
+
+Caches = tuple[tuple[tf.Tensor, tf.Tensor], ...]  # for each block keys and values (B * H, C, d)
+
+
+def prepare(named: Mapping[str, Any]) -> Weights:
+    """Puts weights by name into the form that the loop reads fastest."""
+    named = {name: tf.convert_to_tensor(value) for name, value in named.items()}
+
+    def pair(name: str, first: str = "kernel", second: str = "bias") -> tuple[tf.Tensor, tf.Tensor]:
+        return named[f"{name}/{first}"], named[f"{name}/{second}"]
+
+    def block(name: str) -> Block:
+        E = named[f"{name}/relative_embedding"]
+        query = [part / math.sqrt(E.shape[1]) for part in pair(f"{name}/query")]
+        parts = (query, pair(f"{name}/key"), pair(f"{name}/value"))
+        # One product instead of three.
+        qkv = tuple(tf.concat(same, axis=-1) for same in zip(*parts, strict=True))
+        return Block(
+            qkv,
+            tf.pad(E, ((0, E.shape[0]), (0, 0))),
+            pair(f"{name}/output"),
+            pair(f"{name}/norm_1", "gamma", "beta"),
+            pair(f"{name}/feed_forward_1"),
+            pair(f"{name}/feed_forward_2"),
+            pair(f"{name}/norm_2", "gamma", "beta"),
+        )
+
+    num_blocks = sum(name.endswith("relative_embedding") for name in named)
+    return Weights(
+        named["token_embedding"],
+        named["position_embedding"],
+        tuple(block(f"block_{index}") for index in range(num_blocks)),
+        pair("logits"),
+    )
+
+
+def fill_caches(weights: Weights, tokens: np.ndarray, capacity: int) -> Caches:
+    """One forward pass over tokens `(B, T)`, T < C; what it knows of each position is kept.
+
+    Rows from T on hold zeros: each is written before it is read.
+    """
+    B, T = tokens.shape
+    x = tf.gather(weights.tokens, tokens) + weights.positions[:T]  # (B, T, D)
+    D = x.shape[2]
+    caches = []
+    for block in weights.blocks:
+        d = block.rows.shape[1]
+        qkv = tf.reshape(_dense(x, block.qkv), (B, T, 3, D // d, d))
+        q, k, v = tf.unstack(tf.transpose(qkv, (2, 0, 3, 1, 4)))  # (B, H, T, d)
+        if T:
+            y = relative_attention(q, k, v, block.rows[: weights.longest])
+            y = tf.reshape(tf.transpose(y, (0, 2, 1, 3)), (B, T, D))
+            x = _after_attention(block, x, y)
+        rows = tuple(tf.reshape(part, (B * D // d, T, d)) for part in (k, v))
+        caches.append(rows)
+    return _grow(tuple(caches), capacity)
+
+
+def _grow(caches: Caches, capacity: int) -> Caches:
+    """Caches with zeros behind, up to `capacity` rows."""
+    more = ((0, 0), (0, capacity - caches[0][0].shape[1]), (0, 0))
+    return tuple((tf.pad(keys, more), tf.pad(values, more)) for keys, values in caches)
+
+
+def _dense(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    kernel, bias = weights
+    return tf.matmul(x, kernel) + bias
+
+
+def _dense_rows(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """`_dense` for x `(B, D)`, with enough rows for XLA's fast path."""
+    B = x.shape[0]
+    return _dense(tf.tile(x, (-(-_FEW_ROWS // B), 1)), weights)[:B]
+
+
+def _layer_norm(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    gamma, beta = weights
+    x -= tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
+    return x * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * gamma + beta
+
+
+def _after_attention(
+    block: Block, x: tf.Tensor, y: tf.Tensor, dense: Callable[..., tf.Tensor] = _dense
+) -> tf.Tensor:
+    """The rest of a decoder block behind what its heads found, y: `(.., D)`."""
+    x = _layer_norm(x + dense(y, block.output), block.norm_1)
+    y = dense(tf.nn.relu(dense(x, block.feed_forward_1)), block.feed_forward_2)
+    return _layer_norm(x + y, block.norm_2)
+
+
+def next_logits(
+    weights: Weights, caches: Caches, token: tf.Tensor, position: tf.Tensor
+) -> tuple[tf.Tensor, Caches]:
+    """The logits `(B, V)` behind one more token `(B,)` at a position of the window.
+
+    Only for code that XLA compiles: the slices move.
+    """
+    C, d = caches[0][0].shape[1:]
+    B, D = token.shape[0], weights.tokens.shape[1]
+    H = D // d
+    x = tf.gather(weights.tokens, token) + tf.gather(weights.positions, position)
+    future = tf.where(tf.range(C) > position, _HIDDEN, 0.0)
+    new_caches = []
+    for block, (keys, values) in zip(weights.blocks, caches, strict=True):
+        qkv = tf.reshape(_dense_rows(x, block.qkv), (B, 3, H, d))
+        q, k, v = (tf.reshape(qkv[:, part], (B * H, 1, d)) for part in range(3))
+        # Rank 3, and no axis of size 1 in front, else XLA copies the caches for every token.
+        keys = xla.dynamic_update_slice(keys, k, tf.stack([0, position, 0]))
+        values = xla.dynamic_update_slice(values, v, tf.stack([0, position, 0]))
+        # Key j is at distance position - j: row L - 1 - position + j.
+        rows = xla.dynamic_slice(block.rows, [weights.longest - 1 - position, 0], [C, d])
+        scores = tf.matmul(q, keys, transpose_b=True)  # (B * H, 1, C)
+        scores += tf.matmul(q[:, 0], rows, transpose_b=True)[:, None] + future
+        y = tf.reshape(tf.matmul(tf.nn.softmax(scores), values), (B, D))
+        x = _after_attention(block, x, y, _dense_rows)
+        new_caches.append((keys, values))
+    return _dense_rows(x, weights.logits), tuple(new_caches)
+
+
+def choose(
+    logits: tf.Tensor, top_k: int, temperature: tf.Tensor, top_p: tf.Tensor, uniform: tf.Tensor
+) -> tf.Tensor:
+    """Draws a token for each row of logits `(B, V)`; forbidden ones are -inf.
+
+    Args:
+        uniform: `(B,)` random numbers in [0, 1); each decides its row alone.
+
+    Returns:
+        `(B,)` int32.
+
+    Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p).
+    """
+    likeliest, tokens = tf.math.top_k(logits, top_k)  # the first of equal logits comes first
+    # The likeliest has weight 1; the others fall off from there, -inf to 0.
+    weights = tf.exp((likeliest - likeliest[:, :1]) / temperature)
+    before = tf.cumsum(weights, axis=1, exclusive=True)
+    # The likeliest tokens that together reach top_p, with the one that reaches it.
+    kept = tf.where(before < top_p * tf.reduce_sum(weights, axis=1, keepdims=True), weights, 0.0)
+    sums = tf.cumsum(kept, axis=1)
+    index = tf.reduce_sum(tf.cast(sums <= uniform[:, None] * sums[:, -1:], tf.int32), axis=1)
+    # Rounding may carry the product to the very sum.
+    last = tf.reduce_sum(tf.cast(kept > 0, tf.int32), axis=1) - 1
+    return tf.gather(tokens, tf.minimum(index, last), batch_dims=1)
+
+
+@functools.cache
+def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[..., Any]:
+    """The loop for B pieces and caches of C rows; compiled when first called."""
+
+    def loop(
+        weights: Weights,
+        caches: Caches,
+        token: tf.Tensor,
+        state: State,
+        limits: Limits,
+        position: tf.Tensor,
+        count: tf.Tensor,
+        uniform: tf.Tensor,
+        temperature_and_top_p: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, Caches, State]:
+        """Makes `count` tokens; hands back the tokens `(CALL_TOKENS, B)` and where to go on."""
+
+        def body(i, made, token, caches, state):  # type: ignore[no-untyped-def]
+            logits, caches = next_logits(weights, caches, token, position + i)
+            if has_rules:
+                # A model whose numbers overflowed must not get past the grammar.
+                logits = tf.where(tf.math.is_nan(logits), -_HUGE, logits)
+                logits = tf.clip_by_value(logits, -_HUGE, _HUGE)
+                logits = tf.where(allowed_tokens(state, limits), logits, -math.inf)
+            token = choose(logits, top_k, *tf.unstack(temperature_and_top_p), uniform[i])
+            if has_rules:
+                state = advance(state, token, limits)
+            made = xla.dynamic_update_slice(made, token[None], [i, 0])
+            return i + 1, made, token, caches, state
+
+        # Pieces that have all ended fill the rest with PAD at once.
+        made = tf.fill((CALL_TOKENS, B), PAD)
+        _, *result = tf.while_loop(
+            lambda i, made, token, caches, state: (i < count) & ~tf.reduce_all(has_ended(state)),
+            body,
+            (tf.constant(0), made, token, caches, state),
+        )
+        return tuple(result)
+
+    return tf.function(loop, jit_compile=True, autograph=False)

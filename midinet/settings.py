@@ -1,0 +1,80 @@
+"""What a user may choose about composing, checked; needs no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from midinet.errors import OptionError
+from midinet.vocabulary import NUM_PROGRAMS, STEP_MS, VOCAB_SIZE
+
+_LONGEST_MS = 3_600_000  # an hour
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What the grammar allows beyond what every piece must keep.
+
+    Attributes:
+        programs: the programs that may play notes, as the codec writes them; None: all.
+        max_silence_ms: longest time in which nothing sounds, in milliseconds.
+        max_note_ms: longest note, in milliseconds; percussion has no length.
+        may_end: whether a piece may end by itself.
+
+    Raises:
+        OptionError: a value is impossible.
+    """
+
+    programs: tuple[int, ...] | None = None
+    max_silence_ms: int = 3_000
+    max_note_ms: int = 20_000
+    may_end: bool = True
+
+    def __post_init__(self) -> None:
+        if self.programs is not None and not self.programs:
+            raise OptionError("instruments: at least one must be allowed to play")
+        if self.programs is not None and not all(0 <= p < NUM_PROGRAMS for p in self.programs):
+            raise OptionError(f"instruments: programs are 0 to {NUM_PROGRAMS - 1}")
+        for name, value in (
+            ("max_silence", self.max_silence_ms),
+            ("max_note", self.max_note_ms),
+        ):
+            if not STEP_MS <= value <= _LONGEST_MS:
+                raise OptionError(
+                    f"{name} is {value / 1000:g} seconds: "
+                    f"it must be {STEP_MS / 1000:g} to {_LONGEST_MS // 1000}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to choose tokens. The order is grammar, temperature, top-k, top-p.
+
+    Attributes:
+        top_k: choose among this many likeliest tokens; 1 always takes the likeliest.
+        temperature: above 1 more surprising, below 1 more predictable.
+        top_p: choose among the likeliest tokens that together have this probability.
+        seed: of the random numbers; piece i uses seed + i, whatever else is in its batch.
+        rules: what the grammar allows; None: whatever the model says, PAD included.
+
+    Raises:
+        OptionError: a value is impossible.
+    """
+
+    top_k: int = 8
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    rules: Rules | None = dataclasses.field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top_k <= VOCAB_SIZE:
+            raise OptionError(
+                f"top_k is {self.top_k}: choose among 1 to {VOCAB_SIZE} tokens, the vocabulary"
+            )
+        if not 0 < self.temperature < math.inf:
+            raise OptionError(f"temperature is {self.temperature:g}: it must be above 0")
+        if not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p is {self.top_p:g}: it must be above 0 and at most 1")
+        if self.seed < 0:
+            raise OptionError(f"seed is {self.seed}: it must be at least 0")

@@ -1,0 +1,208 @@
+"""The cached decoder is the model, and tokens come in the promised frequencies."""
+
+import numpy as np
+import pytest
+
+from midinet import sampling
+from midinet.backend import tf
+from midinet.codec import CodecSettings
+from midinet.errors import OptionError
+from midinet.model import build_model
+from midinet.parameters import Parameters
+from midinet.settings import Settings
+from midinet.vocabulary import PAD, TIME_SHIFT, VOCAB_SIZE
+
+LONGEST = 24
+NOTHING = np.empty(0, np.uint16)
+
+
+def make_model(longest=LONGEST):
+    """A tiny model with weights so large that every position matters."""
+    parameters = Parameters(
+        embedding_size=16,
+        sequence_length=longest,
+        num_blocks=2,
+        num_heads=2,
+        feed_forward_dim=24,
+    )
+    model = build_model(parameters, CodecSettings())
+    random = np.random.default_rng(0)
+    for name, variable in model.weights_by_name().items():
+        size = 1.0 if "embedding" in name else 0.3
+        variable.assign(variable + size * random.normal(size=variable.shape))
+    return model
+
+
+def window_start(length, longest):
+    """Where the window begins behind `length` tokens, by the documented rule."""
+    return next(s for s in range(0, length, longest // 2) if length - s <= longest)
+
+
+def full_forward(model, tokens):
+    """The model's logits behind the last of tokens `(B, n)`, with nothing kept from before."""
+    longest = model.parameters.sequence_length
+    window = tokens[:, window_start(tokens.shape[1], longest) :]
+    return model(window)[:, -1].numpy()
+
+
+def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill():
+    model = make_model()
+    weights = sampling.prepare(model.weights_by_name())
+    tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, (2, 2 * LONGEST)).astype(np.int32)
+    step = tf.function(sampling.next_logits, jit_compile=True, autograph=False)
+
+    start = 0
+    caches = sampling.fill_caches(weights, tokens[:, :0], LONGEST)
+    for n in range(tokens.shape[1]):
+        if n - start == LONGEST:
+            start += LONGEST // 2
+            caches = sampling.fill_caches(weights, tokens[:, start:n], LONGEST)
+        logits, caches = step(weights, caches, tf.constant(tokens[:, n]), tf.constant(n - start))
+        np.testing.assert_allclose(logits, full_forward(model, tokens[:, : n + 1]), atol=1e-4)
+
+
+@pytest.mark.parametrize("seed_length", [0, 5, LONGEST - 1, LONGEST, 2 * LONGEST + 3])
+def test_greedy_output_is_the_greedy_output_of_the_full_model_over_three_windows(seed_length):
+    model = make_model()
+    seeds = np.random.default_rng(2).integers(0, PAD, (2, seed_length)).astype(np.uint16)
+    made = sampling.compose(model, list(seeds), 3 * LONGEST, settings=Settings(1, rules=None))
+
+    tokens = np.concatenate([np.full((2, 1), PAD), seeds], axis=1)
+    for _ in range(3 * LONGEST):
+        choice = full_forward(model, tokens).argmax(axis=1)
+        tokens = np.concatenate([tokens, choice[:, None]], axis=1)
+    for piece, expected in zip(made, tokens[:, 1 + seed_length :], strict=True):
+        assert len(set(expected)) > 3, "a model that repeats itself proves nothing"
+        np.testing.assert_array_equal(piece, sampling.until_end(expected))
+
+
+def test_caches_that_grow_hold_what_they_held():
+    model = make_model(longest=512)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "_capacities", lambda B, L, most: [512])
+        at_once = sampling.compose(model, [NOTHING], 400, settings=Settings(1, rules=None))
+    in_steps = sampling.compose(model, [NOTHING], 400, settings=Settings(1, rules=None))
+    np.testing.assert_array_equal(in_steps[0], at_once[0])
+
+
+@pytest.mark.parametrize(
+    ("B", "longest", "most", "expected"),
+    [
+        (1, 2048, 100, [256]),  # a short run compiles one length only
+        (1, 2048, 1000, [1024]),
+        (1, 2048, 3012, [1024, 2048]),
+        (4, 2048, 3012, [512, 1024, 2048]),
+        (1, 2000, 3012, [1024, 2000]),
+        (1, 48, 3012, [48]),
+        (8, 48, 10, [48]),
+    ],
+)
+def test_caches_have_few_lengths(B, longest, most, expected):
+    assert sampling._capacities(B, longest, most) == expected
+
+
+def draw(logits, num, top_k, temperature, top_p):
+    """How often each token comes, for uniform numbers that are evenly spread."""
+    logits = tf.tile(tf.constant([logits], tf.float32), (num, 1))
+    uniform = tf.constant((np.arange(num) + 0.5) / num, tf.float32)
+    drawn = sampling.choose(logits, top_k, tf.constant(temperature), tf.constant(top_p), uniform)
+    return np.bincount(drawn, minlength=logits.shape[1]) / num
+
+
+FIVE = np.log([0.1, 0.4, 0.2, 0.0, 0.3], where=[1, 1, 1, 0, 1], out=np.full(5, -np.inf))
+
+
+@pytest.mark.parametrize(
+    ("top_k", "temperature", "top_p", "expected"),
+    [
+        (5, 1.0, 1.0, [0.1, 0.4, 0.2, 0, 0.3]),
+        (1, 1.0, 1.0, [0, 1, 0, 0, 0]),
+        (2, 1.0, 1.0, [0, 4 / 7, 0, 0, 3 / 7]),
+        (5, 0.5, 1.0, [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0, 0.09 / 0.3]),
+        (5, 1.0, 0.3, [0, 1, 0, 0, 0]),
+        (5, 1.0, 0.6, [0, 4 / 7, 0, 0, 3 / 7]),
+        (3, 1.0, 0.8, [0, 4 / 9, 2 / 9, 0, 3 / 9]),  # of the three, two have 7/9
+        (5, 0.5, 0.8, [0, 0.64, 0, 0, 0.36]),  # temperature comes before top-p: 25/30
+    ],
+)
+def test_tokens_come_as_often_as_the_filtered_distribution_says(
+    top_k, temperature, top_p, expected
+):
+    np.testing.assert_allclose(draw(FIVE, 9000, top_k, temperature, top_p), expected, atol=3e-4)
+
+
+def test_forbidden_tokens_never_come_even_for_the_largest_uniform_number():
+    logits = tf.constant([[0.0, -np.inf, 0.1, -np.inf]])
+    for uniform in (0.0, np.nextafter(np.float32(1), np.float32(0))):
+        token = sampling.choose(logits, 4, 1.0, 1.0, tf.constant([uniform]))
+        assert int(token[0]) in (0, 2)
+
+
+def set_logits(model, bias):
+    """Makes a model that says the same whatever came before."""
+    weights = model.weights_by_name()
+    weights["logits/kernel"].assign(tf.zeros_like(weights["logits/kernel"]))
+    weights["logits/bias"].assign(bias)
+    return model
+
+
+def test_composed_tokens_pass_a_chi_square_test_against_the_models_distribution():
+    bias = np.full(VOCAB_SIZE, -50.0)
+    bias[:8] = np.log([0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.05, 0.02])
+    model = set_logits(make_model(), bias)
+    made = sampling.compose(model, [NOTHING] * 2, 2000, settings=Settings(8, seed=3, rules=None))
+    counts = np.bincount(np.concatenate(made), minlength=8)
+    expected = np.exp(bias[:8]) * 4000
+    assert len(counts) == 8
+    # 7 degrees of freedom: 24.3 is exceeded once in 1000 seeds, and the seed is fixed.
+    assert ((counts - expected) ** 2 / expected).sum() < 24.3
+    # Neither piece follows the other.
+    assert 0.1 < np.mean(made[0] == made[1]) < 0.25
+
+
+def test_the_same_seed_gives_the_same_piece_in_any_batch_and_another_seed_another():
+    model = make_model()
+    batch = sampling.compose(model, [NOTHING] * 2, 300, settings=Settings(8, seed=5))
+    alone = sampling.compose(model, [NOTHING], 300, settings=Settings(8, seed=6))
+    again = sampling.compose(model, [NOTHING], 300, settings=Settings(8, seed=6))
+    np.testing.assert_array_equal(alone[0], again[0])
+    np.testing.assert_array_equal(alone[0], batch[1])
+    assert not np.array_equal(batch[0], batch[1])
+
+
+def test_a_piece_that_ends_is_cut_at_its_end_and_the_others_go_on():
+    bias = np.zeros(VOCAB_SIZE)
+    bias[[*range(TIME_SHIFT.first, TIME_SHIFT.end), PAD]] = 6.0
+    model = set_logits(make_model(), bias)
+    pieces = sampling.compose(model, [NOTHING] * 2, 2000, settings=Settings(517, seed=1))
+    lengths = {len(piece) for piece in pieces}
+    assert max(lengths) < 2000
+    assert len(lengths) == 2
+    assert all(PAD not in piece and not TIME_SHIFT.holds(piece[-1]) for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("top_k", 0),
+        ("top_k", VOCAB_SIZE + 1),
+        ("temperature", 0.0),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("seed", -1),
+    ],
+)
+def test_impossible_settings_are_named(name, value):
+    with pytest.raises(OptionError, match=name):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("seeds", "length"),
+    [([], 5), ([NOTHING, np.zeros(3, np.uint16)], 5), ([NOTHING], 0)],
+    ids=["no seed", "several lengths", "no length"],
+)
+def test_impossible_work_is_refused(seeds, length):
+    with pytest.raises(OptionError, match=r"seed|length"):
+        sampling.compose(make_model(), seeds, length)
