@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from midinet.codec import CodecSettings, decode, encode
+    from midinet.codec import CodecSettings, encode
     from midinet.corpus import Corpus, open_corpus, preprocess
     from midinet.errors import (
         ArchiveError,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from midinet.fetching import download
     from midinet.generation import generate
+    from midinet.midi_file import decode
     from midinet.model import open_model
     from midinet.parameters import Parameters
     from midinet.smf import Notes, read_midi
@@ -43,7 +44,7 @@ _HOME = {
     "read_midi": "smf",
     "Notes": "smf",
     "encode": "codec",
-    "decode": "codec",
+    "decode": "midi_file",
     "CodecSettings": "codec",
     "MidinetError": "errors",
     "MidiError": "errors",
