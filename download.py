@@ -1,33 +1,32 @@
-"""Downloads a data set of MIDI files, or the model released in 2021."""
+"""Downloads a data set of MIDI files, or the model released in 2021. Run again, a download that
+broke off goes on."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from midinet import cli
 from midinet.sources import SOURCES
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parses the command line, downloads, and returns the exit status."""
-    catalogue = "\n".join(f"  {source.name:15} {source.title}" for source in SOURCES.values())
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"data sets:\n{catalogue}\n\n"
-        "A download that broke off goes on when the same command is run again.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("-d", "--dataset", required=True, metavar="NAME", help="one of those below")
+def main(arguments: list[str] | None = None) -> int:
+    parser = cli.Parser(__doc__)
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="folder to make; if there, empty"
+        "-d",
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="; ".join(f"{source.name}: {source.title}" for source in SOURCES.values()),
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, help="folder to make; it may exist if it is empty"
     )
     parser.add_argument(
         "--archive",
         metavar="FILE",
-        help="unpack this file (zip, tar.*, whl, wad) instead of downloading (default: none)",
+        help="unpack this file (zip, tar.*, whl or wad) instead of downloading",
     )
-    options = parser.parse_args(argv)
+    options = parser.parse_args(arguments)
 
     def action() -> None:
         from midinet import download  # here, so that a missing package becomes one line

@@ -13,9 +13,9 @@ MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 
 NOT_MIDI = "files that are not MIDI"
 NOT_MODEL = "files that are no part of a model"
-APPLE_DOUBLE = "files of macOS's own (__MACOSX)"
+APPLE_DOUBLE = "files of macOS's own in __MACOSX"
 SPECIAL_SOUNDFONT = "songs that need a special SoundFont"
-NUMBERED_COPY = "numbered copies of songs (song.1.mid)"
+NUMBERED_COPY = "numbered copies like song.1.mid"
 
 _NEEDS_SOUNDFONT = re.compile(r"[0-9]{4}\.midi?$", re.IGNORECASE)
 _IS_NUMBERED_COPY = re.compile(r"\.[0-9]+\.midi?$", re.IGNORECASE)

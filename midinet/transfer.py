@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urljoin
 
 import requests
 import urllib3
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from midinet.sources import Source
 

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from midinet.archives import Budget, Member, read_members
 from midinet.errors import ArchiveError
@@ -45,8 +45,9 @@ class Tally:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        left_out = ", ".join(f"{count:,} {why}" for why, count in self.left_out.most_common())
-        return f"{self.kept:,} files kept" + (f"; left out: {left_out}" if left_out else "")
+        left_out = ", ".join(f"{why} ({count:,})" for why, count in self.left_out.most_common())
+        kept = f"{self.kept:,} file{'' if self.kept == 1 else 's'} kept"
+        return f"{kept}; left out: {left_out}" if left_out else kept
 
 
 def unpack(archive: Path, folder: Path, source: Source) -> Tally:
@@ -66,7 +67,7 @@ def unpack(archive: Path, folder: Path, source: Source) -> Tally:
     try:
         with archive.open("rb") as file:
             members = read_members(file, archive.name, writer.budget)
-            for member in tqdm(members, desc="unpacking", unit=" files", leave=False):
+            for member in tqdm(members, "unpacking", unit=" files", leave=False, disable=None):
                 writer.take(member)
         writer.check()
     except ArchiveError as error:
