@@ -30,13 +30,13 @@ from midinet.smf import Notes
 DPI = 110
 
 # Neighbours in this list are as unlike as possible; the first ones are the clearest.
-_COLOURS = (
+COLOURS = (
     *("#3b66d6", "#f0a818", "#e8503a", "#2f9e4f", "#9a55ee", "#12b5b0", "#f472ac", "#8a5a3c"),
     *("#7fb0f7", "#a3b300", "#b0126a", "#0b6b7d", "#ff9770", "#4b2fa3", "#7fd08b", "#c9a0f5"),
     *("#7d1f1f", "#00a0e0", "#c2953d", "#566b1c"),
 )
 _DRUM_COLOUR = "#39414d"
-_INK, _FAINT_INK, _GRID = "#252b33", "#69727e", "#dfe3e8"
+INK, FAINT_INK, GRID = "#252b33", "#69727e", "#dfe3e8"
 _BLACK_KEY_ROW, _SEED_SHADE, _SEED_LINE = "#f3f5f8", "#fff3d6", "#c98a00"
 
 # General MIDI's percussion key map in the rows of a drum score, from the bottom up. Source: MIDI
@@ -79,7 +79,7 @@ def piano_roll(
     Returns:
         The PNG's bytes.
     """
-    return _as_png(_draw_roll(notes, title, seed_end_ms), path)
+    return write_png(_draw_roll(notes, title, seed_end_ms), path)
 
 
 def piano_roll_image(
@@ -108,25 +108,25 @@ def training_curves(
     figure = Figure(figsize=(13, 4.2), dpi=DPI, facecolor="white", layout=spacing)
     panels = (("loss", "val_loss"), ("accuracy", "val_accuracy"), ("learning_rate",))
     for axes, names in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        for name, label, colour in zip(names, ("training", "validation"), _COLOURS, strict=False):
+        for name, label, colour in zip(names, ("training", "validation"), COLOURS, strict=False):
             points = [(e["epoch"], e[name]) for e in history if e.get(name) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), marker=".", color=colour, label=label)
-        _style(axes)
-        axes.set_title(names[0].replace("_", " "), loc="left", color=_INK, fontweight="bold")
-        axes.set_xlabel("epoch", color=_FAINT_INK)
-        axes.grid(color=_GRID, linewidth=0.7)
+        style_axes(axes)
+        axes.set_title(names[0].replace("_", " "), loc="left", color=INK, fontweight="bold")
+        axes.set_xlabel("epoch", color=FAINT_INK)
+        axes.grid(color=GRID, linewidth=0.7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter("{x:g}")
         if len(names) > 1 and axes.lines:
-            axes.legend(frameon=False, labelcolor=_INK)
+            axes.legend(frameon=False, labelcolor=INK)
     best = _best_epoch(history)
     if best:
         axes = figure.axes[0]
-        axes.plot(best["epoch"], best["val_loss"], "o", ms=11, mfc="none", mec=_INK)
+        axes.plot(best["epoch"], best["val_loss"], "o", ms=11, mfc="none", mec=INK)
         said = f"best {best['val_loss']:.3f} in epoch {best['epoch']}"
-        axes.set_title(said, loc="right", color=_FAINT_INK, fontsize=9)
-    return _as_png(figure, path)
+        axes.set_title(said, loc="right", color=FAINT_INK, fontsize=9)
+    return write_png(figure, path)
 
 
 def _best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
@@ -162,7 +162,7 @@ class _Layout:
         box = (_LEFT / self.width, bottom / self.height, across / self.width, height / self.height)
         axes = figure.add_axes(box)
         axes.set_xlim(0, self.seconds)
-        _style(axes)
+        style_axes(axes)
         return axes
 
 
@@ -219,8 +219,8 @@ def _pitch_range(notes: Notes) -> tuple[int, int]:
 
 def _colour(index: int) -> tuple[float, float, float]:
     """The colour of the index-th instrument; each further round through the list is darker."""
-    red, green, blue = to_rgb(_COLOURS[index % len(_COLOURS)])
-    shade = 0.7 ** (index // len(_COLOURS))
+    red, green, blue = to_rgb(COLOURS[index % len(COLOURS)])
+    shade = 0.7 ** (index // len(COLOURS))
     return red * shade, green * shade, blue * shade
 
 
@@ -237,8 +237,8 @@ def _draw_melodic(
     octaves = pitches[pitches % _SEMITONES == 0]
     axes.set_yticks(octaves, [f"C{pitch // _SEMITONES - 1}" for pitch in octaves])
     for pitch in octaves:
-        axes.axhline(pitch - 0.5, color=_GRID, lw=0.8, zorder=0.5)
-    axes.set_ylabel("pitch", color=_FAINT_INK)
+        axes.axhline(pitch - 0.5, color=GRID, lw=0.8, zorder=0.5)
+    axes.set_ylabel("pitch", color=FAINT_INK)
 
     # What sounds longest is drawn first, so that pads don't hide melodies.
     sounding_ms = np.bincount(notes.program, notes.end_ms - notes.start_ms, minlength=128)
@@ -299,14 +299,14 @@ def _mark_time(axes: Axes, layout: _Layout, is_lowest: bool) -> None:
     hours = 3600 * math.ceil(layout.seconds / 3600 / most)
     step = next((step for step in steps if layout.seconds / step <= most), hours)
     axes.xaxis.set_major_locator(MultipleLocator(step))
-    axes.grid(axis="x", color=_GRID, lw=0.7)
+    axes.grid(axis="x", color=GRID, lw=0.7)
     if not is_lowest:
         axes.tick_params(axis="x", labelbottom=False, length=0)
     elif layout.seconds < 120:
-        axes.set_xlabel("seconds", color=_FAINT_INK)
+        axes.set_xlabel("seconds", color=FAINT_INK)
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: _clock(s)))
-        axes.set_xlabel("minutes:seconds", color=_FAINT_INK)
+        axes.set_xlabel("minutes:seconds", color=FAINT_INK)
 
 
 def _mark_seed(axes: Axes, seed_end_s: float, layout: _Layout, is_highest: bool) -> None:
@@ -353,12 +353,12 @@ def _write_heading(figure: Figure, heading: list[str], facts: str) -> None:
     bold: dict[str, Any] = {
         "fontsize": 13,
         "fontweight": "bold",
-        "color": _INK,
+        "color": INK,
         "parse_math": False,
     }
     figure.text(y=top / height, s="\n".join(heading), **place, **bold)
     below = top - _TITLE_LINE * len(heading)
-    figure.text(y=below / height, s=facts, fontsize=9.5, color=_FAINT_INK, **place)
+    figure.text(y=below / height, s=facts, fontsize=9.5, color=FAINT_INK, **place)
 
 
 def _draw_legend(figure: Figure, entries: list[Patch], columns: int) -> None:
@@ -370,7 +370,7 @@ def _draw_legend(figure: Figure, entries: list[Patch], columns: int) -> None:
         ncols=columns,
         frameon=False,
         fontsize=9,
-        labelcolor=_INK,
+        labelcolor=INK,
         borderaxespad=0,
         borderpad=0,
         handlelength=1.2,
@@ -378,16 +378,18 @@ def _draw_legend(figure: Figure, entries: list[Patch], columns: int) -> None:
     )
 
 
-def _style(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
+    """Gives axes the looks of all pictures of this project."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color(_GRID)
-    axes.tick_params(colors=_FAINT_INK, labelsize=9)
+        axes.spines[side].set_color(GRID)
+    axes.tick_params(colors=FAINT_INK, labelsize=9)
     axes.set_axisbelow(True)
 
 
-def _as_png(figure: Figure, path: str | Path | None) -> bytes:
+def write_png(figure: Figure, path: str | Path | None) -> bytes:
+    """Draws a figure; returns the bytes of the PNG and writes them, where there is a path."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     png = buffer.getvalue()

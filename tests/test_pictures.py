@@ -55,7 +55,7 @@ def test_the_image_is_the_png_as_an_array(tmp_path):
 
 
 def test_each_instrument_has_its_colour():
-    first, second = pictures._COLOURS[:2]
+    first, second = pictures.COLOURS[:2]
     piano, duo = piano_roll_image(PIANO), piano_roll_image(DUO)
     assert count(piano, first) > 8000
     assert count(duo, first) > 4000

@@ -1,0 +1,154 @@
+import subprocess
+import sys
+
+import mido
+import numpy as np
+import pytest
+
+from midinet import report as report_module
+from midinet.corpus import preprocess
+from midinet.errors import CorpusError, MidiError
+from midinet.report import COPYING, REPETITION, difference, load_music, main, measure, report
+
+
+def write_song(path, seed, tempo=500000, drums=True):
+    """A MIDI file of 20 seconds at 120 beats a minute: a random melody and a steady drum."""
+    rng = np.random.default_rng(seed)
+    melody = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)])
+    for pitch in rng.integers(48, 84, 80):
+        melody.append(mido.Message("note_on", note=int(pitch), velocity=90, time=0))
+        melody.append(mido.Message("note_off", note=int(pitch), time=240))
+    beat = mido.MidiTrack()
+    for _ in range(40 * drums):
+        beat.append(mido.Message("note_on", channel=9, note=36, velocity=90, time=0))
+        beat.append(mido.Message("note_off", channel=9, note=36, time=480))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mido.MidiFile(tracks=[melody, beat], ticks_per_beat=480).save(path)
+
+
+@pytest.fixture
+def real(tmp_path):
+    for seed in range(4):
+        write_song(tmp_path / "real" / "songs" / f"{seed}.mid", seed)
+    return tmp_path / "real"
+
+
+@pytest.fixture
+def composed(tmp_path):
+    """Three pieces without drums at half the speed, one of them the real song 2."""
+    for seed in (10, 11):
+        write_song(tmp_path / "composed" / f"{seed}.mid", seed, tempo=1000000, drums=False)
+    write_song(tmp_path / "composed" / "copy.MID", 2)
+    return tmp_path / "composed"
+
+
+def row(text, title):
+    """The figures of a line of the table."""
+    line = next(line for line in text.splitlines() if line.startswith(title))
+    return line[len(title) :].replace("±", "").split()
+
+
+def test_two_folders_are_compared(real, composed):
+    text = report(real, composed, training=real)
+    assert f"A: {real} (4 pieces, 1:20)" in text
+    assert f"B: {composed} (3 pieces, 1:40)" in text
+    assert row(text, "notes a second")[:2] == ["6.000", "0.000"]
+    assert row(text, "notes a second")[2] == f"{(2 + 2 + 6) / 3:.3f}"
+    assert row(text, "percussion share")[:3] == ["0.333", "0.000", "0.111"]
+    assert float(row(text, "percussion share")[4]) < -1
+    # Real songs are compared with each other; one of three composed pieces is a copy.
+    assert row(text, COPYING)[:3] == ["0.000", "0.000", "0.333"]
+    assert "mean distance of B from A" in text
+
+
+def test_music_equal_to_itself_has_no_distance(real):
+    assert "mean distance of B from A: 0.00" in report(real, real)
+
+
+def test_one_set_is_described_without_a_difference(real):
+    text = report(real)
+    assert "distance" not in text
+    assert len(row(text, REPETITION)) == 2
+    assert COPYING not in text
+
+
+def test_a_data_set_measures_as_the_files_it_was_made_from(real, tmp_path):
+    preprocess(real, tmp_path / "set", workers=1, quiet=True)
+    of_files, of_set = measure(load_music(real)), measure(load_music(tmp_path / "set"))
+    assert of_files.keys() == of_set.keys()
+    for title in of_files:
+        assert sorted(of_set[title]) == pytest.approx(sorted(of_files[title]), nan_ok=True)
+
+
+def test_a_single_file_is_a_set_of_one(real):
+    assert "(1 piece, 0:20)" in report(real / "songs" / "0.mid")
+
+
+def test_the_png_shows_every_metric_of_both_sets(real, composed, tmp_path, monkeypatch):
+    figures = []
+    write_png = report_module.write_png
+    monkeypatch.setattr(
+        report_module,
+        "write_png",
+        lambda figure, path: figures.append(figure) or write_png(figure, path),
+    )
+    report(real, composed, training=real, png=tmp_path / "report.png")
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    panels = [axes for axes in figures[0].axes if axes.get_title(loc="left")]
+    assert len(panels) == len(measure(load_music(real))) + 1
+    assert [len(dots.get_offsets()) for dots in panels[0].collections[::2]] == [4, 3]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([1.0, 3.0], [2.0, 4.0], 1.0),
+        ([1.0, 3.0], [0.0, 2.0], -1.0),
+        ([1.0, 3.0, np.nan], [np.nan, 2.0, 4.0], 1.0),
+        ([2.0, 2.0], [2.0], 0.0),
+        ([2.0], [3.0], np.nan),
+        ([np.nan], [3.0], np.nan),
+    ],
+)
+def test_the_difference_is_in_standard_deviations(first, second, expected):
+    assert difference(np.array(first), np.array(second)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_unreadable_and_silent_files_of_a_folder_are_left_out(real, capsys):
+    (real / "broken.mid").write_bytes(b"no music")
+    mido.MidiFile(tracks=[mido.MidiTrack()]).save(real / "silent.mid")
+    assert len(load_music(real)) == 4
+    said = capsys.readouterr().err
+    assert "broken.mid" in said
+    assert said.count("\n") == 1
+
+
+def test_what_is_no_music_is_named(tmp_path):
+    with pytest.raises(CorpusError, match="nowhere"):
+        load_music(tmp_path / "nowhere")
+    with pytest.raises(CorpusError, match="no music"):
+        load_music(tmp_path)
+    (tmp_path / "text.mid").write_text("not music")
+    with pytest.raises(MidiError, match=r"text\.mid"):
+        load_music(tmp_path / "text.mid")
+
+
+def test_trouble_is_one_line_and_status_1(tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("midinet: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_it_runs_as_a_module_without_tensorflow(real, tmp_path):
+    code = (
+        "import sys, runpy; sys.argv = ['report', *sys.argv[1:]]\n"
+        "try: runpy.run_module('midinet.report', run_name='__main__')\n"
+        "except SystemExit as end: sys.exit(end.code or 'tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(real), "--png", str(tmp_path / "report.png")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "scale consistency" in done.stdout
+    assert (tmp_path / "report.png").is_file()
