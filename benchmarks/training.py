@@ -1,0 +1,142 @@
+"""Time of a training step and peak memory, against the plain full-matrix attention.
+
+    python benchmarks/training.py            the two sizes, a table
+    python benchmarks/training.py --lengths  growth with the sequence length and the batch
+
+Every line is measured in a process of its own: forward, backward, clipping and Adam on one batch
+again and again; median of the steps after the first, and the process' peak resident memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+SIZES = {
+    "default": {},
+    "medium": {
+        "embedding_size": 256,
+        "sequence_length": 512,
+        "num_blocks": 4,
+        "num_heads": 4,
+        "feed_forward_dim": 512,
+        "batch_size": 8,
+    },
+    "small": {
+        "embedding_size": 128,
+        "sequence_length": 512,
+        "num_blocks": 3,
+        "num_heads": 4,
+        "feed_forward_dim": 512,
+        "batch_size": 8,
+    },
+}
+VARIANTS = {
+    "full matrix": {"attention": "full"},
+    "full matrix, XLA": {"attention": "full", "xla": True},
+    "blocks": {},
+    "blocks, XLA": {"xla": True},
+    "blocks, save memory": {"save_memory": True},
+    "blocks, save memory, XLA": {"save_memory": True, "xla": True},
+}
+
+
+def measure(settings: dict) -> dict[str, float]:
+    """Runs the steps of one variant; called in a process of its own."""
+    import numpy as np
+    from full_attention import full_attention
+
+    from midinet import layers
+    from midinet.backend import tf
+    from midinet.devices import Sharing, precision_policy
+    from midinet.model import build_model
+    from midinet.optimizer import Adam
+    from midinet.parameters import Parameters
+    from midinet.steps import Steps
+
+    if settings.get("attention") == "full":
+        layers.relative_attention = full_attention
+    if settings.get("block_size"):
+        layers.BLOCK_SIZE = settings["block_size"]
+    parameters = Parameters(**settings["parameters"])
+    strategy = tf.distribute.get_strategy()
+    with precision_policy(settings.get("precision", "float32")):
+        model = build_model(parameters, save_memory=settings.get("save_memory", False))
+    optimizer = Adam([variable.value for variable in model.trainable_variables])
+    sharing = Sharing(strategy, parameters.batch_size)
+    steps = Steps(model, optimizer, strategy, sharing, xla=settings.get("xla", False))
+    shape = (parameters.batch_size, parameters.sequence_length)
+    tokens = np.random.default_rng(0).integers(0, parameters.vocab_size, (2, *shape), np.int32)
+    batch = tuple(tf.constant(array) for array in (*tokens, np.ones(shape, np.float32)))
+    seconds = []
+    for step in range(settings["steps"] + 1):
+        start = time.perf_counter()
+        steps.train(batch, 1e-4, step, 0, 1.0)
+        seconds.append(time.perf_counter() - start)
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"first": seconds[0], "step": float(np.median(seconds[1:])), "gib": peak_kib / 2**20}
+
+
+def measured(settings: dict) -> dict[str, float]:
+    """`measure` in a process of its own."""
+    command = [sys.executable, __file__, "--measure", json.dumps(settings)]
+    return json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
+
+
+def print_sizes(sizes: list[str], variants: list[str], steps: int) -> None:
+    print(
+        f"{'size':9}{'variant':26}{'first s':>9}{'step s':>9}{'of full':>9}{'GiB':>7}{'of full':>9}"
+    )
+    for size in sizes:
+        full = None
+        for variant in variants:
+            now = measured({**VARIANTS[variant], "parameters": SIZES[size], "steps": steps})
+            full = full or now
+            print(
+                f"{size:9}{variant:26}{now['first']:9.1f}{now['step']:9.3f}"
+                f"{now['step'] / full['step']:9.2f}{now['gib']:7.2f}"
+                f"{now['gib'] / full['gib']:9.2f}",
+                flush=True,
+            )
+
+
+def print_growth(steps: int) -> None:
+    print(f"{'T':>6}{'batch':>7}{'step s':>9}{'us a token':>12}{'GiB':>7}")
+    cases = [(length, 2) for length in (256, 512, 1024, 2048, 4096)]
+    cases += [(512, batch) for batch in (1, 4, 8)]
+    for length, batch in cases:
+        parameters = {"sequence_length": length, "batch_size": batch}
+        now = measured({"parameters": parameters, "steps": steps})
+        per_token = now["step"] / (length * batch) * 1e6
+        print(
+            f"{length:6}{batch:7}{now['step']:9.3f}{per_token:12.0f}{now['gib']:7.2f}", flush=True
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="*", default=["default", "small"], choices=SIZES)
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--steps", type=int, default=5, help="measured steps")
+    parser.add_argument("--lengths", action="store_true", help="growth instead of the table")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(json.loads(options.measure))))
+    elif options.lengths:
+        print_growth(options.steps)
+    else:
+        print_sizes(options.sizes, options.variants, options.steps)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

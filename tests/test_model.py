@@ -1,0 +1,145 @@
+"""The model and its folder: the mathematics of the design, and files that are never half there."""
+
+import json
+
+import numpy as np
+import pytest
+
+from midinet.codec import CodecSettings
+from midinet.errors import ModelError, OptionError
+from midinet.model import build_model, open_model, save_model
+from midinet.parameters import Parameters
+
+TINY = Parameters(
+    embedding_size=16,
+    sequence_length=24,
+    num_blocks=2,
+    num_heads=2,
+    feed_forward_dim=32,
+    batch_size=4,
+)
+IDS = np.random.default_rng(0).integers(0, TINY.vocab_size, (2, 20))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(TINY, CodecSettings(drum_program=None))
+
+
+def reference_logits(weights: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
+    """Section 5 of the design in float64, one pair of positions at a time."""
+    D, H, L = TINY.embedding_size, TINY.num_heads, TINY.sequence_length
+    d = D // H
+
+    def dense(x, name):
+        return x @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+
+    x = weights["token_embedding"][ids] + weights["position_embedding"][: len(ids)]
+    for b in range(TINY.num_blocks):
+        name = f"block_{b}"
+        q, k, v = (
+            dense(x, f"{name}/{part}").reshape(-1, H, d) for part in ("query", "key", "value")
+        )
+        E = weights[f"{name}/relative_embedding"]
+        y = np.zeros_like(q)
+        for h in range(H):
+            for i in range(len(ids)):
+                scores = [q[i, h] @ k[j, h] + q[i, h] @ E[L - 1 - (i - j)] for j in range(i + 1)]
+                p = np.exp(np.array(scores) / np.sqrt(d))
+                y[i, h] = p / p.sum() @ v[: i + 1, h]
+        x = norm(x + dense(y.reshape(-1, D), f"{name}/output"), f"{name}/norm_1")
+        y = dense(np.maximum(dense(x, f"{name}/feed_forward_1"), 0), f"{name}/feed_forward_2")
+        x = norm(x + y, f"{name}/norm_2")
+    return dense(x, "logits")
+
+
+def test_logits_are_those_of_the_design(model):
+    weights = {name: v.numpy().astype(np.float64) for name, v in model.weights_by_name().items()}
+    logits = model(IDS).numpy()
+    assert logits.shape == (2, 20, TINY.vocab_size)
+    for row, ids in zip(logits, IDS, strict=True):
+        np.testing.assert_allclose(row, reference_logits(weights, ids), atol=1e-4)
+
+
+def test_every_weight_has_a_name(model):
+    named = {id(variable) for variable in model.weights_by_name().values()}
+    assert named == {id(variable) for variable in model.variables}
+
+
+def test_dropout_needs_a_seed(model):
+    seed = np.array([1, 2], np.int32)
+    np.testing.assert_array_equal(model(IDS), model(IDS))
+    dropped = model(IDS, dropout_seed=seed)
+    assert np.abs(dropped - model(IDS)).max() > 1e-3
+    np.testing.assert_array_equal(dropped, model(IDS, dropout_seed=seed))
+
+
+def test_a_longer_sequence_is_refused(model):
+    with pytest.raises(OptionError, match="25 tokens: the model takes at most 24"):
+        model(np.zeros((1, 25), np.int32))
+
+
+def test_a_model_survives_its_folder(model, tmp_path):
+    model.history_of_training = {"history": [{"epoch": 1}]}
+    save_model(model, tmp_path / "new" / "folder")
+    opened = open_model(tmp_path / "new" / "folder")
+    np.testing.assert_array_equal(model(IDS), opened(IDS))
+    assert opened.parameters == TINY
+    assert opened.codec == CodecSettings(drum_program=None)
+    assert opened.history_of_training == {"history": [{"epoch": 1}]}
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    save_model(model, tmp_path)
+    return tmp_path
+
+
+def describe(folder, **changes):
+    path = folder / "parameters.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: (f / "model.weights.h5").unlink(), "holds no model"),
+        (lambda f: (f / "parameters.json").unlink(), "holds no model"),
+        (lambda f: (f / "parameters.json").write_text("{"), "does not describe a model"),
+        (lambda f: (f / "model.weights.h5").write_bytes(b"\x89HDF"), "damaged"),
+        (lambda f: describe(f, format_version=99), "format version 99"),
+        (lambda f: describe(f, parameters={"num_heads": 3}), "num_heads 3 does not divide"),
+        (
+            lambda f: describe(f, parameters={**TINY.to_dict(), "embedding_size": 32}),
+            "another parameters.json",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_a_clear_error(folder, damage, said):
+    damage(folder)
+    with pytest.raises(ModelError, match=said) as error:
+        open_model(folder)
+    assert folder.name in str(error.value)
+
+
+def test_no_folder_is_a_clear_error(tmp_path):
+    with pytest.raises(ModelError, match="no such folder"):
+        open_model(tmp_path / "nowhere")
+
+
+def test_a_failed_save_leaves_the_model_before(folder, model, monkeypatch):
+    before = (folder / "model.weights.h5").read_bytes()
+
+    def full_disk(path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(model), "save_weights", lambda self, path: full_disk(path))
+    with pytest.raises(OSError, match="No space"):
+        save_model(model, folder)
+    assert (folder / "model.weights.h5").read_bytes() == before
+    open_model(folder)

@@ -1,0 +1,299 @@
+"""Training as a user of the package meets it: it learns, and nothing is lost when it stops."""
+
+import dataclasses
+import json
+import signal
+
+import numpy as np
+import pytest
+
+from midinet.backend import tf
+from midinet.batches import Windows
+from midinet.checkpoints import Checkpoints
+from midinet.corpus import open_corpus
+from midinet.errors import MidinetError, OptionError, TrainingError
+from midinet.model import build_model, open_model, save_model
+from midinet.optimizer import Adam, clip, learning_rate
+from midinet.parameters import Parameters
+from midinet.steps import Steps, Sums, loss_scale_after, masked_sums
+from midinet.training import TrainingInterrupted, train
+
+TINY = Parameters(
+    embedding_size=16,
+    sequence_length=32,
+    num_blocks=1,
+    num_heads=2,
+    feed_forward_dim=32,
+    learning_rate=0.01,
+    batch_size=16,
+)
+EPOCHS = 2
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    """A folder in which a run went through, and its history."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    return folder, train(EPOCHS, folder, dataset, parameters=TINY)
+
+
+def final_weights(folder):
+    return Checkpoints(folder / "checkpoints").load()[1]
+
+
+def scalars(folder, tag):
+    """Step -> value of a scalar in TensorBoard's logs; later files win, as later runs do."""
+    found = {}
+    for file in sorted(folder.glob("events*"), key=lambda path: path.stat().st_mtime):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                if value.tag == tag:
+                    found[event.step] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def test_training_learns(trained):
+    folder, history = trained
+    assert [entry["epoch"] for entry in history] == [1, 2]
+    assert history[0]["loss"] < np.log(TINY.vocab_size)  # better than knowing nothing
+    assert history[1]["loss"] < history[0]["loss"]
+    assert history[1]["val_loss"] < history[0]["val_loss"]
+    assert 0 < history[1]["val_accuracy"] < 1
+    assert history[1]["learning_rate"] < history[0]["learning_rate"] < TINY.learning_rate
+
+
+def test_the_folder_holds_the_best_model(trained, dataset):
+    folder, history = trained
+    model, corpus = open_model(folder), open_corpus(dataset)
+    # Window by window, in numpy: the validation loss is over real tokens, however batched.
+    windows = Windows(corpus, corpus.split()[1], TINY.sequence_length)
+    losses = []
+    for number in range(len(windows)):
+        inputs, targets, weights = windows.batch(number, 1)
+        logits = model(inputs).numpy()[0].astype(np.float64)
+        log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses.extend(-log_probabilities[weights[0] == 1, targets[0, weights[0] == 1]])
+    best = min(entry["val_loss"] for entry in history)
+    assert np.mean(losses) == pytest.approx(best, rel=1e-5)
+    assert model.parameters == TINY
+    assert model.codec == corpus.codec
+    assert model.history_of_training["history"] == history
+
+
+def test_the_run_can_be_seen(trained):
+    folder, history = trained
+    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    steps = history[-1]["step"]
+    assert list(scalars(folder / "logs" / "train", "batch_loss")) == list(range(1, steps + 1))
+    for log, name, key in (("train", "loss", "loss"), ("validation", "accuracy", "val_accuracy")):
+        seen = scalars(folder / "logs" / log, f"epoch_{name}")
+        assert list(seen.values()) == pytest.approx([entry[key] for entry in history])
+    for tag in ("learning_rate", "tokens_per_second"):
+        assert scalars(folder / "logs" / "train", tag)
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL: nothing in the package catches it."""
+
+
+def kill_at(step):
+    """A training step that dies, after its work, when the run reaches `step`."""
+    train_step = Steps.train
+
+    def dying(self, batch, rate, number, *rest):
+        result = train_step(self, batch, rate, number, *rest)
+        if number == step:
+            raise KilledError
+        return result
+
+    return dying
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(trained, dataset, tmp_path, monkeypatch):
+    folder, history = trained
+    steps_an_epoch = history[0]["step"]
+    # Inside an epoch; in the next; and before the first checkpoint of a restored run.
+    for step in (steps_an_epoch // 2, steps_an_epoch + 1, steps_an_epoch + 2):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(Steps, "train", kill_at(step))
+            train(
+                EPOCHS, tmp_path, dataset, restore=True, parameters=TINY, checkpoint_every_minutes=0
+            )
+    again = train(EPOCHS, tmp_path, dataset, restore=True, parameters=TINY)
+    for entry, expected in zip(again, history, strict=True):
+        del entry["tokens_per_second"]
+        assert entry == pytest.approx({name: expected[name] for name in entry}, abs=1e-6)
+    logs = "logs/train"
+    assert scalars(tmp_path / logs, "batch_loss") == pytest.approx(
+        scalars(folder / logs, "batch_loss"), abs=1e-6
+    )
+    weights = final_weights(tmp_path)
+    for name, array in final_weights(folder).items():
+        np.testing.assert_array_equal(weights[name], array)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(dataset, tmp_path, monkeypatch, number):
+    train_step = Steps.train
+
+    def interrupted(self, batch, rate, step, *rest):
+        if step == 2:
+            signal.raise_signal(number)
+        return train_step(self, batch, rate, step, *rest)
+
+    monkeypatch.setattr(Steps, "train", interrupted)
+    with pytest.raises(TrainingInterrupted, match=r"train.py -e 2 .* --restore") as stop:
+        train(EPOCHS, tmp_path, dataset, parameters=TINY)
+    assert stop.value.signal_number == number
+    assert Checkpoints(tmp_path / "checkpoints").load()[0].step == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_can_be_made_longer(trained, dataset, tmp_path):
+    folder, history = trained
+    _, arrays = Checkpoints(folder / "checkpoints").load()
+    state, _ = Checkpoints(folder / "checkpoints").load()
+    Checkpoints(tmp_path / "checkpoints").save(state, arrays)
+    longer = train(EPOCHS + 1, tmp_path, dataset, restore=True, parameters=TINY)
+    assert longer[:EPOCHS] == history
+    assert longer[EPOCHS]["epoch"] == EPOCHS + 1
+
+
+def test_patience_ends_a_run(dataset, tmp_path, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0])
+    monkeypatch.setattr("midinet.loop.Loop._validate", lambda self: Sums(next(losses), 0.0, 1.0))
+    monkeypatch.setattr(Steps, "train", lambda *_: (Sums(1.0, 1.0, 1.0), 1.0))
+    history = train(9, tmp_path, dataset, parameters=TINY, patience=2)
+    assert [entry["val_loss"] for entry in history] == [3.0, 2.0, 2.5, 2.0]
+    kept = open_model(tmp_path).history_of_training["history"]
+    assert kept[-1]["val_loss"] == 2.0
+    assert len(kept) == 2
+    assert train(9, tmp_path, dataset, restore=True, parameters=TINY, patience=2) == history
+
+
+def test_fine_tuning_starts_from_a_models_weights(trained, dataset, tmp_path):
+    folder, history = trained
+    gentle = dataclasses.replace(TINY, learning_rate=1e-6, dropout=0.0)
+    tuned = train(1, tmp_path, dataset, parameters=gentle, init_from=folder)
+    best = min(entry["val_loss"] for entry in history)
+    assert tuned[0]["val_loss"] == pytest.approx(best, abs=0.01)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(dataset, tmp_path):
+    broken = build_model(TINY)
+    broken.weights_by_name()["logits/kernel"].assign(tf.fill((16, TINY.vocab_size), np.inf))
+    save_model(broken, tmp_path / "broken")
+    with pytest.raises(TrainingError, match=r"loss became .*epoch 1.*smaller learning_rate"):
+        train(1, tmp_path / "new", dataset, parameters=TINY, init_from=tmp_path / "broken")
+    assert Checkpoints(tmp_path / "new" / "checkpoints").load()[0].step == 0
+    assert not (tmp_path / "new" / "model.weights.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "already holds a run: --restore goes on"),
+        ({"restore": True, "seed": 5}, "seed was 0 and is 5"),
+        (
+            {"restore": True, "parameters": dataclasses.replace(TINY, dropout=0.5)},
+            r"dropout was 0.1 and is 0.5.*--init_from",
+        ),
+    ],
+)
+def test_a_folder_in_use_is_refused(trained, dataset, options, said):
+    folder, _ = trained
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(TrainingError, match=said):
+        train(3, folder, dataset, **{"parameters": TINY, **options})
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_another_data_set_is_refused(trained, dataset, tmp_path):
+    for name in ("tokens.npy", "offsets.npy", "dataset.json"):
+        (tmp_path / name).write_bytes((dataset / name).read_bytes())
+    description = json.loads((tmp_path / "dataset.json").read_text())
+    description["codec"]["sustain"] = False
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(TrainingError, match="sustain was True and is False"):
+        train(3, trained[0], tmp_path, restore=True, parameters=TINY)
+
+
+def test_a_model_without_checkpoints_is_not_overwritten(dataset, tmp_path):
+    save_model(build_model(TINY), tmp_path)
+    for restore in (False, True):
+        with pytest.raises(TrainingError, match=f"--init_from {tmp_path}"):
+            train(1, tmp_path, dataset, restore, parameters=TINY)
+
+
+def test_another_shape_can_not_be_fine_tuned(trained, dataset, tmp_path):
+    other = dataclasses.replace(TINY, num_blocks=2)
+    with pytest.raises(TrainingError, match="num_blocks was 1 and is 2"):
+        train(1, tmp_path / "new", dataset, parameters=other, init_from=trained[0])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"patience": 0}, "patience is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"checkpoint_every_minutes": float("nan")}, "checkpoint_every is nan"),
+        ({"precision": "half"}, "precision is 'half'"),
+        ({"parameters": "no/such.json"}, "no/such.json"),
+        ({"dataset": "nowhere"}, "nowhere"),
+    ],
+)
+def test_options_that_make_no_sense(dataset, tmp_path, options, said):
+    arguments = {"epochs": 1, "dataset": dataset, "parameters": TINY, **options}
+    with pytest.raises(MidinetError, match=said) as error:
+        train(save_directory=tmp_path / "new", **arguments)
+    assert isinstance(error.value, OptionError) or "nowhere" in said or "such" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_padding_counts_in_no_loss_and_no_metric():
+    logits = tf.math.log([[[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]]])
+    targets, weights = tf.constant([[0, 2, 0]]), tf.constant([[1.0, 1.0, 0.0]])
+    expected = [-np.log(0.7) - np.log(0.3), 1, 2]
+    np.testing.assert_allclose(masked_sums(logits, targets, weights), expected, rtol=1e-6)
+
+
+def test_the_learning_rate_rises_then_falls():
+    rates = [learning_rate(1.0, step, step / 1000) for step in range(1000)]
+    peak = int(np.argmax(rates))
+    assert rates[0] < 0.03
+    assert 10 < peak < 200
+    assert rates[peak] == pytest.approx(1, abs=0.05)
+    assert (np.diff(rates[:peak]) > 0).all()
+    assert (np.diff(rates[peak:]) < 0).all()
+    assert rates[-1] < 1e-4
+
+
+def test_gradients_are_clipped_by_their_common_norm():
+    clipped, norm = clip([tf.constant([3.0, 0.0]), tf.constant([[4.0]])])
+    assert norm == 5
+    np.testing.assert_allclose(clipped[0], [0.6, 0])
+    np.testing.assert_allclose(clip([tf.constant([0.3])])[0], [[0.3]])
+
+
+def test_an_update_left_out_changes_nothing():
+    variable = tf.Variable([1.0, 2.0])
+    adam = Adam([variable])
+    everything = [variable, *adam.means, *adam.squares]
+    rate, gradient = tf.constant(0.1), tf.constant([1.0, -2.0])
+    adam.apply([gradient], rate, tf.constant(0), keep=tf.constant(True))
+    # The first step is as long as the rate, whatever the gradient's size.
+    np.testing.assert_allclose(variable, [0.9, 2.1], rtol=1e-5)
+    before = [v.numpy() for v in everything]
+    adam.apply([gradient * np.nan], rate, tf.constant(1), keep=tf.constant(False))
+    for variable, value in zip(everything, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_the_loss_scale_falls_at_an_overflow_and_rises_after_calm():
+    assert loss_scale_after(1.0, 0, True) == (1.0, 0)
+    assert loss_scale_after(64.0, 10, False) == (32.0, 0)
+    assert loss_scale_after(64.0, 10, True) == (64.0, 11)
+    assert loss_scale_after(64.0, 999, True) == (128.0, 0)
