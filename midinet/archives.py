@@ -169,7 +169,7 @@ def read_members(file: io.BufferedReader, name: str, budget: Budget) -> Iterator
 
 def _zip_members(file: io.BufferedIOBase, budget: Budget) -> Iterator[Member]:
     reader = _BoundedReader(file, MAX_ZIP_NAMES_BYTES)
-    with zipfile.ZipFile(reader) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(reader) as archive:
         for entry in archive.infolist():
             budget.enter()
             if entry.filename.endswith("/"):  # is_dir() trips over an empty name

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlencode, urljoin
 
 import requests
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 
 from midinet.sources import Source
 
-_CHUNK_BYTES = 256 << 10
+_CHUNK_BYTES = 16 << 10  # a connection that falls silent takes what it had of a chunk with it
 _MAX_PAGE_BYTES = 1 << 20
 _MAX_PAGES = 3
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -47,42 +48,56 @@ class BrokenError(TransferError):
     """The connection broke or the server is busy: worth another try."""
 
 
-class Part:
-    """A file that is still coming, and beside it the server's mark of which file it is.
+class _Note(NamedTuple):
+    """What a server says of a file, to tell it from a later one of that address."""
 
-    The mark is an ETag or a date; with it the server sends the rest only if the rest still
-    belongs to what is here.
+    mark: str | None = None
+    size: int | None = None
+
+    def contradicts(self, other: _Note) -> bool:
+        return any(
+            mine and theirs and mine != theirs for mine, theirs in zip(self, other, strict=True)
+        )
+
+
+class Part:
+    """A file that is still coming, and beside it a note of which file it is.
+
+    With the mark (an ETag or a date) the server sends the rest only if the rest still belongs to
+    what is here.
     """
 
     def __init__(self, target: Path):
         self.path = target.with_name(f"{target.name}.part")
-        self._note = target.with_name(f"{target.name}.part.json")
+        self._note_path = target.with_name(f"{target.name}.part.json")
 
     @property
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
     @property
-    def mark(self) -> str | None:
+    def note(self) -> _Note:
         try:
-            mark = json.loads(self._note.read_text("utf-8"))["mark"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return mark if isinstance(mark, str) else None
+            mark, size = json.loads(self._note_path.read_text("utf-8"))
+        except (OSError, ValueError, TypeError):
+            return _Note()
+        return _Note(
+            mark if isinstance(mark, str) else None, size if isinstance(size, int) else None
+        )
 
-    def begin(self, mark: str | None) -> None:
+    def begin(self, note: _Note) -> None:
         """Starts from nothing."""
         self.discard()
-        self._note.write_text(json.dumps({"mark": mark}), "utf-8")
+        self._note_path.write_text(json.dumps(note), "utf-8")
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self._note_path.unlink(missing_ok=True)
 
     def finish(self, target: Path) -> None:
         self.path.touch()  # a whole file may be empty
         self.path.replace(target)
-        self._note.unlink(missing_ok=True)
+        self._note_path.unlink(missing_ok=True)
 
 
 def fetch(source: Source, target: Path, patience: Patience) -> None:
@@ -180,8 +195,8 @@ class _Answer:
 def _ask(session: requests.Session, url: str, part: Part, timeout_s: float) -> _Answer:
     """Sends the request, again by the form of a warning page if there is one."""
     headers = {"Range": f"bytes={part.size}-"} if part.size else {}
-    if headers and part.mark:
-        headers["If-Range"] = part.mark
+    if headers and part.note.mark:
+        headers["If-Range"] = part.note.mark
     for _ in range(_MAX_PAGES):
         response = session.get(url, headers=headers, stream=True, timeout=timeout_s)
         status = f"the server answered {response.status_code} {response.reason}"
@@ -245,13 +260,12 @@ def _settle(answer: _Answer, source: Source, part: Part) -> int | None:
     """Decides whether the answer continues the part or replaces it; returns the whole size."""
     if answer.response.status_code == 206:
         start, total = answer.range
-        changed = part.mark and answer.mark and part.mark != answer.mark
-        if start != part.size or changed:
+        if start != part.size or part.note.contradicts(_Note(answer.mark, total)):
             part.discard()
             raise BrokenError("the file changed at the server")
     else:
         total = answer.length
-        part.begin(answer.mark)
+        part.begin(_Note(answer.mark, total))
     if source.size_bytes is not None and total not in (None, source.size_bytes):
         raise TransferError(f"the server has {total:,} bytes instead of {source.size_bytes:,}")
     return source.size_bytes if total is None else total
@@ -259,19 +273,29 @@ def _settle(answer: _Answer, source: Source, part: Part) -> int | None:
 
 def _receive(answer: _Answer, source: Source, part: Part, total: int | None) -> None:
     """Appends what comes to the part."""
-    with (
-        part.path.open("ab") as file,
-        tqdm(desc=source.name, total=total, initial=part.size, unit="B", unit_scale=True) as bar,
-    ):
-        for chunk in answer.chunks():
-            file.write(chunk)
-            bar.update(len(chunk))
-            if total is not None and file.tell() > total:
-                break
+    bar = tqdm(
+        desc=source.name,
+        total=total,
+        initial=part.size,
+        unit="B",
+        unit_scale=True,
+        disable=None,  # for people to see, not for logs
+    )
+    promised = "" if total is None else f" of {total:,}"
+    with bar, part.path.open("ab") as file:
+        try:
+            for chunk in answer.chunks():
+                file.write(chunk)
+                bar.update(len(chunk))
+                if total is not None and file.tell() > total:
+                    break
+        except urllib3.exceptions.ProtocolError as error:
+            broke = f"the connection broke after {file.tell():,}{promised} bytes"
+            raise BrokenError(broke) from error
     if total is None or part.size == total:
         return
     if part.size < total:
-        raise BrokenError(f"the connection broke after {part.size:,} of {total:,} bytes")
+        raise BrokenError(f"the connection broke after {part.size:,}{promised} bytes")
     part.discard()
     raise TransferError(f"the server sent more than the {total:,} bytes of the file")
 
