@@ -206,8 +206,8 @@ class _StrictTarInfo(tarfile.TarInfo):
 def _tar_members(stream: io.BufferedIOBase, budget: Budget) -> Iterator[Member]:
     reader = _ForwardReader(stream, MAX_TAR_NAME_BYTES)
     with tarfile.TarFile(fileobj=reader, tarinfo=_StrictTarInfo) as archive:  # type: ignore[arg-type]
-        # tarfile would keep every entry it has seen: 200 MB for Lakh.
-        while (entry := archive.next()) is not None:
+        for entry in archive:
+            # tarfile would keep every entry it has seen: 200 MB for Lakh.
             archive.members.clear()  # type: ignore[attr-defined]
             budget.enter()
             budget.spend(entry.size)  # wanted or not, it has to be decompressed
