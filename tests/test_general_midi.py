@@ -88,6 +88,7 @@ def test_each_family_finds_its_eight_programs(family, name):
         ("sax", "Tenor Sax (66)"),
         ("electric guitar", "Electric Guitar (jazz) (26)"),
         ("synth", "Synth Pad"),
+        ("percuss", "Chromatic Percussion"),
         ("qqq", "qqq"),
     ],
 )

@@ -118,10 +118,11 @@ def test_any_music_can_be_drawn(notes):
     assert 1000 < width < 3000
 
 
-def test_even_the_shortest_note_of_a_long_piece_is_visible():
-    image = piano_roll_image(song((0, 600, 0, 60), (300, 300.001, 40, 72)))
-    without_legend = image[: image.shape[0] - 60]
-    paint = without_legend.astype(int)
+@pytest.mark.parametrize("length_s", [0, 0.001, 0.1, 0.25, 0.261, 0.27, 0.4])
+def test_even_the_shortest_note_of_a_long_piece_is_visible(length_s):
+    """A pixel is a quarter of a second here."""
+    image = piano_roll_image(song((0, 600, 0, 60), (300, 300 + length_s, 40, 72)))
+    paint = image[: image.shape[0] - 60].astype(int)  # without the legend
     is_second = (paint[:, :, 0] > 200) & (paint[:, :, 2] < 180) & (paint[:, :, 1] > 100)
     assert is_second.sum() >= 3
 

@@ -71,6 +71,16 @@ def test_a_copy_is_found_in_another_key_tempo_and_instrument(changes):
     assert INDEX.quoted_share(changed(SONGS[2], **changes)) > 0.95
 
 
+@pytest.mark.parametrize("stretch", [0.94, 0.96, 0.98, 1.02, 1.04, 1.06])
+@pytest.mark.parametrize("step_ms", [125.0, 250.0, 333.0, 500.0])
+def test_a_steady_melody_is_found_in_every_tempo(step_ms, stretch):
+    """All its durations are equal, so what rounds one of them wrongly does so to all."""
+    pitch = np.random.default_rng(3).integers(48, 84, 200)
+    melody = as_notes(step_ms * np.arange(200), pitch)
+    index = PassageIndex([*SONGS, melody])
+    assert index.quoted_share(changed(melody, stretch=stretch)) > 0.95
+
+
 @pytest.mark.parametrize(
     "notes",
     [

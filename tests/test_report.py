@@ -58,7 +58,10 @@ def test_two_folders_are_compared(real, composed):
     assert float(row(text, "percussion share")[4]) < -1
     # Real songs are compared with each other; one of three composed pieces is a copy.
     assert row(text, COPYING)[:3] == ["0.000", "0.000", "0.333"]
-    assert "mean distance of B from A" in text
+    # Closeness to real music counts all but the copying.
+    distances = [float(line.split()[-1]) for line in text.splitlines()[4:14] if "±" in line]
+    assert len(distances) > 5
+    assert f"mean distance of B from A: {np.abs(distances).mean():.2f}" in text
 
 
 def test_music_equal_to_itself_has_no_distance(real):
