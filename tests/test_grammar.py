@@ -1,0 +1,303 @@
+"""Whatever a model says, what comes out is music that an encoder could have written."""
+
+import numpy as np
+import pytest
+
+from midinet import grammar
+from midinet.backend import tf
+from midinet.codec import DRUM_STEPS, CodecSettings, encode, tokens_to_notes
+from midinet.errors import OptionError
+from midinet.model import build_model
+from midinet.parameters import Parameters
+from midinet.sampling import compose
+from midinet.settings import Rules, Settings
+from midinet.vocabulary import (
+    DRUM_PROGRAM,
+    NOTE_OFF,
+    NOTE_ON,
+    NUM_PITCHES,
+    PAD,
+    PROGRAM,
+    STEP_MS,
+    TIME_SHIFT,
+    VELOCITY,
+    VOCAB_SIZE,
+)
+
+NOTHING = np.empty(0, np.uint16)
+PIECES, LENGTH = 2, 500
+SECOND = 1000 // STEP_MS
+
+
+def on(pitch):
+    return NOTE_ON.first + pitch
+
+
+def off(pitch):
+    return NOTE_OFF.first + pitch
+
+
+def loud(level=20):
+    return VELOCITY.first + level
+
+
+def wait(steps):
+    return TIME_SHIFT.first + steps - 1
+
+
+def play(program):
+    return PROGRAM.first + program
+
+
+DRUMS = play(DRUM_PROGRAM)
+
+
+def allowed_after(tokens, rules=None, drum_program=DRUM_PROGRAM):
+    """The set of tokens that may follow those composed so far."""
+    limits = grammar.limits_of(rules or Rules(), drum_program)
+    state = grammar.start_state(1)
+    for token in tokens:
+        state = grammar.advance(state, tf.constant([token]), limits)
+    return set(np.flatnonzero(grammar.allowed_tokens(state, limits)[0]).tolist())
+
+
+@pytest.mark.parametrize(
+    ("before", "allowed", "forbidden", "why"),
+    [
+        ([], [loud(), play(5), DRUMS], [on(60), wait(1), PAD], "a song begins with its first note"),
+        ([], [], [off(60), loud(0), play(0)], "nothing to end, level 0, and program 0 is current"),
+        ([loud(), on(60)], [wait(1), on(61)], [on(60), off(60)], "a note lasts a step at least"),
+        ([loud(), on(60)], [], [on(59)], "NOTE_ONs of one time ascend"),
+        ([loud(), on(60)], [], [PAD], "a song ends when no note sounds"),
+        ([loud(), on(60), wait(1)], [off(60)], [on(60)], "a sounding note is ended first"),
+        ([loud(), on(60), wait(1), off(60)], [on(60), PAD], [off(60)], "and may start again"),
+        ([loud(), on(60), wait(9), on(62)], [], [off(60)], "NOTE_OFFs come before NOTE_ONs"),
+        ([loud(), on(60), wait(9)], [], [wait(5), wait(100), PAD], "a rest ends a pause"),
+        ([loud(), on(60), wait(100)], [wait(100), wait(5)], [PAD], "full shifts go on"),
+        ([loud(), on(60), play(7), on(5)], [play(8)], [play(7), play(6), play(0)], "ascending"),
+        ([loud(20), on(60)], [loud(21)], [loud(20)], "a velocity that changes nothing"),
+        ([loud(20), on(127)], [wait(1)], [loud(21)], "no NOTE_ON can follow at this time"),
+        ([DRUMS, loud(), on(36), wait(1)], [on(36)], [off(36)], "percussion has no NOTE_OFF"),
+        ([DRUMS, loud(), on(36)], [PAD], [on(36)], "no drum is hit twice at once"),
+        ([loud(), on(60), wait(5), play(3), on(60)], [wait(1)], [play(0)], "back only later"),
+    ],
+)
+def test_what_an_encoder_could_not_have_written_is_forbidden(before, allowed, forbidden, why):
+    possible = allowed_after(before)
+    assert not set(allowed) - possible, why
+    assert not set(forbidden) & possible, why
+
+
+def test_a_program_is_followed_by_an_event_and_a_velocity_by_a_note():
+    assert allowed_after([play(3)]) == set(range(VELOCITY.first + 1, VELOCITY.end))
+    assert allowed_after([play(3), loud()]) == set(range(NOTE_ON.first, NOTE_ON.end))
+    assert allowed_after([loud(20), on(60), play(3)]) == {
+        *range(NOTE_ON.first, NOTE_ON.end),
+        *range(VELOCITY.first + 1, VELOCITY.end),
+    } - {loud(20)}
+
+
+def longest_pause(tokens, rules):
+    """The longest single TIME_SHIFT that may follow, in steps."""
+    return max(
+        [t - TIME_SHIFT.first + 1 for t in allowed_after(tokens, rules) if is_shift(t)] + [0]
+    )
+
+
+def is_shift(token):
+    return TIME_SHIFT.first <= token < TIME_SHIFT.end
+
+
+def test_silence_ends_with_a_note_and_not_with_a_longer_pause():
+    rules = Rules(max_silence_ms=2000)
+    quiet = [loud(), on(60), wait(50), off(60)]
+    for more, expected in (([], 100), ([wait(100)], 100), ([wait(100)] * 2, 0)):
+        assert longest_pause(quiet + more, rules) == expected
+    # Percussion rings for a moment, and counts as sound.
+    hit = [DRUMS, loud(), on(36)]
+    assert longest_pause([*hit, wait(100), wait(100)], rules) == DRUM_STEPS
+
+
+def test_a_note_that_is_due_ends_before_anything_behind_it_in_the_order_happens():
+    rules = Rules(max_note_ms=1000)
+    held = [loud(), on(60), play(9), on(40), play(20), on(50), wait(50), on(70), wait(50)]
+    # Program 20 is current and comes first, then 0 and 9; nothing passes them.
+    assert longest_pause(held[:-1], rules) == 50
+    assert allowed_after(held, rules) == {off(50)}
+    held.append(off(50))
+    assert {off(70), on(71), play(0)} <= allowed_after(held, rules)
+    held += [play(0), off(60)]
+    assert {on(60), play(9)} <= allowed_after(held, rules)
+    assert not {wait(1), play(10), PAD} & allowed_after(held, rules)
+
+
+def test_a_seed_that_broke_the_rules_gets_a_step_to_keep_them():
+    limits = grammar.limits_of(Rules(max_note_ms=1000), DRUM_PROGRAM)
+    # Pitch 60 is far over its time, but NOTE_OFFs of this time have gone by.
+    seed = np.array([loud(), on(60), *[wait(100)] * 5, on(61)], np.uint16)
+    state = grammar.read_seeds([seed, seed], limits)
+    possible = np.flatnonzero(grammar.allowed_tokens(state, limits)[1])
+    assert [t for t in possible if is_shift(t)] == [wait(1)]
+
+
+def test_only_the_chosen_instruments_play_and_the_seeds_others_may_end_their_notes():
+    rules = Rules(programs=(4, DRUM_PROGRAM))
+    possible = allowed_after([], rules)
+    assert possible == {play(4), DRUMS}
+    held = [loud(), on(60), play(9), on(40), wait(10)]
+    possible = allowed_after(held, rules)
+    assert possible == {off(40), play(0), play(4), DRUMS}
+
+
+def test_without_a_drum_program_events_of_one_time_come_in_any_order():
+    before = [play(9), loud(), on(60), on(40)]
+    possible = allowed_after(before, drum_program=None)
+    assert {on(20), play(3), wait(7)} <= possible
+    assert not {on(60), off(60), loud(), play(9)} & possible
+
+
+def make_model():
+    parameters = Parameters(
+        embedding_size=16, sequence_length=64, num_blocks=1, num_heads=2, feed_forward_dim=16
+    )
+    return build_model(parameters, CodecSettings())
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+def set_weights(model, kind):
+    """Random, constant or adversarial weights."""
+    random = np.random.default_rng(7)
+    bias = np.zeros(VOCAB_SIZE)
+    scale = 0.0
+    if kind.startswith("random"):
+        scale = float(kind.split()[1])
+    elif kind == "only time":
+        bias[TIME_SHIFT.first : TIME_SHIFT.end] = 1e6
+    elif kind == "only notes":
+        bias[NOTE_ON.first : NOTE_ON.end] = 1e6
+    elif kind == "never ends a note":
+        bias[NOTE_OFF.first : NOTE_OFF.end] = -1e6
+        bias[NOTE_ON.first] = 5
+    elif kind == "loves programs":
+        bias[PROGRAM.first : PROGRAM.end] = 1e6
+    elif kind == "loves long notes":
+        bias[[on(60), off(60)]] = [1e6, -1e6]
+        bias[wait(1) :] = 1e3
+    elif kind == "not a number":
+        bias[:] = np.nan
+    elif kind == "infinite":
+        bias[::2] = np.inf
+        bias[1::2] = -np.inf
+    for name, variable in model.weights_by_name().items():
+        if name == "logits/bias":
+            variable.assign(bias)
+        else:
+            variable.assign(scale * random.normal(size=variable.shape))
+
+
+KINDS = (
+    "constant",
+    "random 0.3",
+    "random 3",
+    "random 100",
+    "only time",
+    "only notes",
+    "never ends a note",
+    "loves programs",
+    "loves long notes",
+    "not a number",
+    "infinite",
+)
+
+
+def check_encodes_back(tokens):
+    """Asserts that tokens cut anywhere are what an encoder writes of their music.
+
+    Up to the last event: what follows it says nothing yet. Notes that still sound there go on for
+    a step, as a note that ends where the cut is would have been ended in its place before.
+    """
+    tokens = tokens[: np.flatnonzero(tokens < NOTE_OFF.end)[-1] + 1]
+    notes = tokens_to_notes(np.append(tokens, wait(1)))
+    np.testing.assert_array_equal(encode(notes)[: len(tokens)], tokens)
+    return notes
+
+
+def longest_silence_ms(notes):
+    """The longest time within the notes in which nothing sounds."""
+    start, end = notes.start_ms, np.maximum.accumulate(notes.end_ms)
+    return float(np.max(start[1:] - end[:-1], initial=0))
+
+
+FREE = Rules(may_end=False)
+TIGHT = Rules((0, 40, DRUM_PROGRAM), max_silence_ms=30, max_note_ms=40, may_end=False)
+DRUMS_ONLY = Rules((DRUM_PROGRAM,), max_silence_ms=150, may_end=False)
+LAST_PROGRAM = Rules((127,), max_silence_ms=10, max_note_ms=10, may_end=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules"),
+    [
+        *((kind, rules) for kind in KINDS for rules in (FREE, TIGHT)),
+        *((kind, DRUMS_ONLY) for kind in ("constant", "random 100", "only time")),
+        *((kind, LAST_PROGRAM) for kind in ("constant", "only notes", "not a number")),
+    ],
+)
+def test_whatever_the_weights_the_music_encodes_back_to_its_tokens(model, kind, rules):
+    set_weights(model, kind)
+    # 517: every token that the grammar allows may come.
+    pieces = compose(model, [NOTHING] * PIECES, LENGTH, settings=Settings(VOCAB_SIZE, rules=rules))
+    for piece in pieces:
+        assert len(piece) == LENGTH
+        notes = check_encodes_back(piece)
+
+        lasts = (notes.end_ms - notes.start_ms)[~notes.is_drum]
+        assert lasts.max(initial=0) <= rules.max_note_ms + STEP_MS  # the step of the cut
+        assert longest_silence_ms(notes) <= rules.max_silence_ms
+        if rules.programs is not None:
+            assert set(notes.program[~notes.is_drum].tolist()) <= set(rules.programs)
+            assert DRUM_PROGRAM in rules.programs or not notes.is_drum.any()
+
+
+@pytest.mark.parametrize("kind", ["constant", "random 3", "loves long notes"])
+def test_a_seed_and_its_continuation_encode_back_as_one(model, kind):
+    seed = np.array(
+        [play(30), loud(), on(50), on(90), *[wait(100)] * 30, off(50), DRUMS, on(35)], np.uint16
+    )
+    set_weights(model, kind)
+    rules = Rules(max_note_ms=3000, may_end=False)
+    settings = Settings(VOCAB_SIZE, seed=9, rules=rules)
+    for piece in compose(model, [seed] * PIECES, LENGTH, settings=settings):
+        notes = check_encodes_back(np.concatenate([seed, piece]))
+        # The seed held pitch 90 for 30 s; it ends a step behind the seed.
+        long = notes.end_ms - notes.start_ms > rules.max_note_ms + STEP_MS
+        assert notes.pitch[long].tolist() == [50, 90]
+        assert notes.end_ms[long].tolist() == [30_000, 30_010]
+
+
+def test_a_random_piece_ends_itself_and_then_encodes_back_whole(model):
+    set_weights(model, "constant")
+    bias = np.zeros(VOCAB_SIZE)
+    bias[[PAD, wait(1), *range(NOTE_OFF.first, NOTE_OFF.end)]] = 8
+    model.weights_by_name()["logits/bias"].assign(bias)
+    settings = Settings(VOCAB_SIZE, rules=Rules(max_note_ms=20))
+    for piece in compose(model, [NOTHING] * PIECES, LENGTH, settings=settings):
+        assert 0 < len(piece) < LENGTH
+        np.testing.assert_array_equal(encode(tokens_to_notes(piece)), piece)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"programs": ()}, "instruments"),
+        ({"programs": (NUM_PITCHES,)}, "instruments"),
+        ({"max_silence_ms": 0}, "max_silence"),
+        ({"max_note_ms": -5}, "max_note"),
+    ],
+)
+def test_impossible_rules_are_named(values, name):
+    with pytest.raises(OptionError, match=name):
+        Rules(**values)
