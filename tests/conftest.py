@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import hypothesis
 import mido
 import numpy as np
 import pytest
 
 import midinet
+
+# No deadline: a busy machine is no fault. A test run of a change must not depend on luck, while
+# at a developer's desk new examples are welcome.
+hypothesis.settings.register_profile(
+    "midinet", deadline=None, derandomize=bool(os.environ.get("CI"))
+)
+hypothesis.settings.load_profile("midinet")
 
 
 def make_song(seed: int, num_notes: int = 120) -> mido.MidiFile:
