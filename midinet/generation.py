@@ -140,7 +140,7 @@ def generate(  # a parameter for each option of the script: a settings object wo
 
     made = _compose(model, [start] * num, limit, settings, progress)
     command = ["generate.py", "-s", str(folder), *options, *limit.as_options()]
-    command += _as_options(settings)
+    command += _as_options(settings) + ["--inclusive"] * inclusive
     paths = []
     for index, (tokens, path) in enumerate(zip(made, _free_paths(Path(output), num), strict=True)):
         notes, seed_end_ms = to_notes(start, tokens, model.codec, rules, inclusive)

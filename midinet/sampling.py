@@ -47,7 +47,8 @@ def compose(
     Args:
         model: has `weights_by_name()` and `codec`.
         seeds: for each piece the tokens it begins with, all of one length; empty arrays compose
-            from nothing. A PAD goes in front, as in training.
+            from nothing. A PAD goes in front, as in training; but not for a model whose tokens are
+            read literally (`drum_program` None), as it was trained elsewhere, without.
         length: the most tokens to make for a piece.
 
     Returns:
@@ -88,7 +89,9 @@ def stream(
     B, L = len(seeds), weights.longest
     uniform = [np.random.default_rng(settings.seed + i) for i in range(B)]
 
-    tokens = np.concatenate([np.full((B, 1), PAD), np.stack(seeds)], axis=1).astype(np.int32)
+    tokens = np.stack(seeds).astype(np.int32)
+    if not tokens.size or model.codec.drum_program is not None:
+        tokens = np.pad(tokens, ((0, 0), (1, 0)), constant_values=PAD)
     last = tf.constant(tokens[:, -1])
     state = read_seeds(seeds, limits)
     capacities = _capacities(B, L, tokens.shape[1] + length - 1)

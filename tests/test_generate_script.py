@@ -1,0 +1,109 @@
+"""generate.py as a user runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from midinet.smf import read_midi
+
+REPOSITORY = Path(__file__).parent.parent
+COMMAND = [sys.executable, str(REPOSITORY / "generate.py")]
+
+
+def generate(folder, *arguments):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    from midinet.model import build_model, save_model
+    from midinet.parameters import Parameters
+
+    folder = tmp_path_factory.mktemp("script") / "midinet_model"
+    tiny = Parameters(
+        embedding_size=16, sequence_length=64, num_blocks=1, num_heads=2, feed_forward_dim=16
+    )
+    save_model(build_model(tiny), folder)
+    return folder
+
+
+def test_the_command_of_2021_goes_on_from_a_data_set(model_folder, dataset, tmp_path):
+    options = ["-l", "100", "-k", "8", "-s", model_folder, "-d", dataset, "--inclusive"]
+    result = generate(tmp_path, *options)
+    assert result.returncode == 0, result.stderr
+    (path,) = (tmp_path / "output").iterdir()
+    assert path.suffix == ".mid"
+    assert len(read_midi(path)) > 120
+    assert f"output/{path.name}: " in result.stdout.replace(os.sep, "/")
+    assert "tokens/s" in result.stderr
+    assert "s of music" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_writes_what_there_is(model_folder, tmp_path):
+    # Without -s: the model in midinet_model is found.
+    command = [*COMMAND, "-l", "100000000", "--full_length", "-o", str(tmp_path / "cut.mid")]
+    process = subprocess.Popen(command, cwd=model_folder.parent, stderr=subprocess.PIPE)
+    shown = b""
+    deadline = time.monotonic() + 120
+    while b" s of music" not in shown and time.monotonic() < deadline:
+        shown += process.stderr.read1()
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 0, rest
+    assert b"interrupted" in rest
+    assert b"Traceback" not in rest
+    assert len(read_midi(tmp_path / "cut.mid")) > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-k", "0"], "top_k is 0"),
+        (["-k", "9999"], "top_k is 9999"),
+        (["-l", "-1"], "length is -1"),
+        (["-l", "many"], "many"),
+        (["--seed_length", "some"], "seed_length is some"),
+        (["--instruments", "kazoo"], "kazoo"),
+        ([], "train.py"),
+        (["-s", "no such model"], "no such model"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, arguments, message):
+    if not arguments and (REPOSITORY / "midinet" / "demo" / "parameters.json").exists():
+        pytest.skip("there is a demo model to use")
+    result = generate(tmp_path, *arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("midinet: ")
+    assert "output" not in [p.name for p in tmp_path.iterdir() if any(p.iterdir())]
+
+
+def test_options_are_checked_without_tensorflow(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import generate; "
+        "generate.main(['-k', '0']); print('tensorflow' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(REPOSITORY)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == "False"
+
+
+def test_help_fits_one_screen(tmp_path):
+    result = generate(tmp_path, "--help")
+    assert result.returncode == 0
+    assert result.stdout.count("\n") <= 45
+    assert "(default: 2500)" in result.stdout

@@ -1,0 +1,287 @@
+"""From a model and a seed to files of music."""
+
+import mido
+import numpy as np
+import pytest
+
+import midinet
+from midinet import generation, sampling
+from midinet.codec import CodecSettings, encode, tokens_to_notes
+from midinet.errors import CorpusError, MidiError, ModelError, OptionError
+from midinet.generation import generate
+from midinet.model import build_model, save_model
+from midinet.parameters import Parameters
+from midinet.seeds import SeedLength
+from midinet.smf import read_midi
+from midinet.vocabulary import DRUM_PROGRAM, PROGRAM, TIME_SHIFT
+
+LONG = 400  # tokens
+TINY = Parameters(
+    embedding_size=16, sequence_length=64, num_blocks=1, num_heads=2, feed_forward_dim=16
+)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A model that knows nothing."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    save_model(build_model(TINY, CodecSettings()), folder)
+    return folder
+
+
+@pytest.fixture
+def compose(model_folder, tmp_path):
+    """Calls `generate` with the tiny model, quietly, into a folder of the test."""
+
+    def call(length=LONG, **options):
+        options = {"output": tmp_path / "out", "progress": False, "seed": 7, **options}
+        return generate(length, save_directory=model_folder, **options)
+
+    return call
+
+
+def text_of(path):
+    return next(message.text for message in mido.MidiFile(path).tracks[0] if message.type == "text")
+
+
+def test_composing_from_nothing_writes_music_and_says_how(compose, tmp_path, model_folder):
+    (path,) = compose(full_length=True)
+    assert path.parent == tmp_path / "out"
+    assert len(read_midi(path)) > LONG / 4
+    text = text_of(path)
+    for part in (str(model_folder), "--seed 7", "-k 8", f"-l {LONG}", "--full_length"):
+        assert part in text
+
+
+def test_a_seed_makes_the_same_file_and_another_seed_another(compose):
+    first, again, other = (compose(seed=seed)[0].read_bytes() for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_several_pieces_are_those_that_their_seeds_make_alone(compose):
+    paths = compose(num=3, seed=20)
+    assert len(set(paths)) == 3
+    for index, path in enumerate(paths):
+        assert f"--seed {20 + index}" in text_of(path)
+    (alone,) = compose(seed=21)
+    assert alone.read_bytes() == paths[1].read_bytes()
+
+
+def test_nothing_is_overwritten(compose, tmp_path):
+    mine = tmp_path / "mine.mid"
+    mine.write_bytes(b"precious")
+    (path,) = compose(50, output=mine)
+    assert mine.read_bytes() == b"precious"
+    assert path == tmp_path / "mine_1.mid"
+    assert len({*compose(50), *compose(50), *compose(50)}) == 3
+
+
+def test_a_piece_goes_on_from_a_song_and_may_include_it(compose, dataset):
+    song = midinet.open_corpus(dataset).song(3)
+    name = midinet.open_corpus(dataset).names[3]
+    options = {"dataset": dataset, "song": name, "seed_length": 100}
+    (whole,), (rest,) = compose(inclusive=True, **options), compose(**options)
+    seed = SeedLength.parse(100).cut(song)
+    np.testing.assert_array_equal(encode(whole)[: len(seed)], seed)
+    assert f"--song {name}" in text_of(rest) or f"--song '{name}'" in text_of(rest)
+
+    # The rest is what follows the seed in the whole, moved to the beginning.
+    seed_ms = 10 * int(TIME_SHIFT.holds(seed) @ (seed.astype(int) - TIME_SHIFT.first + 1))
+    after, alone = read_midi(whole), read_midi(rest)
+    after = after[(after.start_ms >= seed_ms) & (after.end_ms > seed_ms)]
+    later = alone[alone.start_ms > 0]
+    np.testing.assert_allclose(
+        np.unique(later.start_ms), np.unique(after.start_ms[after.start_ms > seed_ms]) - seed_ms
+    )
+
+
+def test_a_part_of_a_songs_name_will_do_and_a_wrong_one_is_explained(compose, dataset):
+    (path,) = compose(20, dataset=dataset, song="SONG 05")
+    assert "song 05.mid" in text_of(path)
+    with pytest.raises(OptionError, match=r"12 songs of .* did you mean"):
+        compose(dataset=dataset, song="song")
+    with pytest.raises(OptionError, match=r"no song .* 'xyzzy'"):
+        compose(dataset=dataset, song="xyzzy")
+
+
+def test_the_random_song_is_the_seeds_choice(compose, dataset):
+    songs = [text_of(compose(20, dataset=dataset, seed=n)[0]) for n in (0, 0, 1, 2, 3)]
+    songs = [text.split("--song")[1].split("--seed_length")[0] for text in songs]
+    assert songs[0] == songs[1]
+    assert len(set(songs)) > 1
+
+
+def test_any_midi_file_can_be_gone_on_from(compose, midi_folder):
+    primer = midi_folder / "song 01.mid"
+    (path,) = compose(primer=primer, seed_length="3s", inclusive=True)
+    seed = SeedLength.parse("3s").cut(encode(primer))
+    assert len(seed) < len(encode(primer)) / 2
+    np.testing.assert_array_equal(encode(path)[: len(seed)], seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (512, (512, None)),
+        ("0012", (12, None)),
+        ("10s", (None, 10_000)),
+        ("2.5 s", (None, 2500)),
+    ],
+)
+def test_a_seeds_length_is_tokens_or_seconds(text, expected):
+    assert SeedLength.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "", "s", "0s", "ten", "1e3", "3 m", "5.5"])
+def test_other_lengths_are_refused(text):
+    with pytest.raises(OptionError, match=r"seed_length is .*tokens.*seconds"):
+        SeedLength.parse(text)
+
+
+def test_a_seed_is_cut_behind_an_event_and_within_its_time():
+    song = np.array([PROGRAM.first + 3, 276, 60, 297, 60 + 128, 387, 266, 62, 297, 190], np.uint16)
+    for tokens, expected in ((2, 0), (3, 3), (4, 3), (5, 5), (7, 5), (8, 8), (99, 10)):
+        assert len(SeedLength(tokens, None).cut(song)) == expected
+    for ms, expected in ((50, 3), (100, 3), (110, 5), (1100, 5), (1101, 8), (9999, 10)):
+        assert len(SeedLength(None, ms).cut(song)) == expected
+
+
+@pytest.mark.parametrize("seconds", [3, 8.5])
+def test_music_lasts_as_long_as_asked(compose, seconds):
+    (path,) = compose(seconds=seconds, full_length=True, max_silence=0.2)
+    # A pause at the end is left out, and the last notes ring on.
+    assert seconds - 0.5 <= mido.MidiFile(path).length <= seconds + 0.6
+    assert f"--seconds {seconds:g}" in text_of(path)
+
+
+def test_only_the_chosen_instruments_play(compose):
+    for names, programs, drums in (
+        ("drums, 40", {40}, True),
+        ("117", {118}, False),  # 117 stands for percussion: its neighbour plays
+    ):
+        notes = read_midi(compose(instruments=names, full_length=True)[0])
+        assert set(notes.program[~notes.is_drum].tolist()) == programs
+        assert notes.is_drum.any() == drums
+
+
+def test_what_sounds_at_the_cut_rings_on_but_no_longer_than_notes_may():
+    start = np.array([276, 60, TIME_SHIFT.first + 99, 62], np.uint16)
+    rules = generation.Rules(max_note_ms=1200)
+    notes, _ = generation.to_notes(start[:0], start, CodecSettings(), rules, inclusive=True)
+    assert notes.pitch.tolist() == [60, 62]
+    assert notes.end_ms.tolist() == [1200, 1500]
+
+
+def test_interrupting_writes_what_there_is(compose, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        yield next(stream(*arguments, **options))
+        raise KeyboardInterrupt
+
+    stream = sampling.stream
+    monkeypatch.setattr(sampling, "stream", interrupted)
+    (path,) = compose(5000, full_length=True)
+    assert len(read_midi(path)) > 10
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_interrupting_before_there_is_anything_writes_nothing(compose, monkeypatch, tmp_path):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(sampling, "stream", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compose()
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_pictures_and_sound_lie_beside_the_music(compose, monkeypatch):
+    played = []
+    monkeypatch.setattr("midinet.audio.write_wav", lambda *paths: played.append(paths))
+    (path,) = compose(100, plot=True, wav=True, soundfont="my.sf2")
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert played == [(path, path.with_suffix(".wav"), "my.sf2")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length": 0}, "length is 0"),
+        ({"length": -1}, "length is -1"),
+        ({"top_k": 0}, "top_k is 0.*517"),
+        ({"top_k": 9999}, "top_k is 9999.*517"),
+        ({"seconds": 0}, "seconds is 0"),
+        ({"seconds": float("nan")}, "seconds is nan"),
+        ({"num": 0}, "num is 0"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"max_silence": 0}, "max_silence"),
+        ({"max_note": float("inf")}, "max_note"),
+        ({"max_note": float("nan")}, "max_note"),
+        ({"instruments": "kazoo"}, "kazoo"),
+        ({"instruments": "200"}, "200"),
+        ({"song": "a"}, "song 'a': name the data set"),
+        ({"primer": "a.mid", "dataset": "b"}, "one of them only"),
+    ],
+)
+def test_impossible_options_are_named_before_anything_is_opened(tmp_path, options, message):
+    with pytest.raises(OptionError, match=message):
+        generate(**{"save_directory": tmp_path / "none", "output": tmp_path / "out", **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_opened_is_named(compose, tmp_path):
+    (tmp_path / "notes.txt").write_text("la la la")
+    with pytest.raises(MidiError, match=r"notes\.txt"):
+        compose(primer=tmp_path / "notes.txt")
+    with pytest.raises(FileNotFoundError):
+        compose(primer=tmp_path / "missing.mid")
+    with pytest.raises(CorpusError, match="holds no data set"):
+        compose(dataset=tmp_path)
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        generate(save_directory=tmp_path, output=tmp_path)
+    with pytest.raises(OSError, match=r"notes\.txt"):
+        compose(output=tmp_path / "notes.txt" / "below")
+
+
+def test_a_midi_file_without_notes_is_nothing_to_go_on_from(compose, tmp_path):
+    mido.MidiFile().save(tmp_path / "empty.mid")
+    with pytest.raises(OptionError, match=r"empty\.mid has no notes"):
+        compose(primer=tmp_path / "empty.mid")
+
+
+def test_a_data_set_whose_tokens_mean_something_else_is_refused(compose, midi_folder, tmp_path):
+    midinet.preprocess(midi_folder, tmp_path / "set", drum_program=None, workers=1, quiet=True)
+    with pytest.raises(OptionError, match=f"drum_program None.*{DRUM_PROGRAM}"):
+        compose(dataset=tmp_path / "set")
+
+
+def test_the_model_is_the_one_named_or_the_one_here_or_the_demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo = tmp_path / "the demo"
+    monkeypatch.setattr(generation, "DEMO_MODEL", demo)
+    with pytest.raises(ModelError, match=r"train\.py"):
+        generation.find_model(None)
+    for folder in (demo, tmp_path / "midinet_model"):
+        folder.mkdir()
+        (folder / "parameters.json").touch()
+        assert generation.find_model(None).resolve() == folder
+    assert generation.find_model("named").name == "named"
+
+
+def test_a_decoded_continuation_knows_what_the_seed_left():
+    seed = np.array([PROGRAM.first + 30, 280, 60], np.uint16)
+    made = np.array([TIME_SHIFT.first + 9, 60 + 128, 64], np.uint16)
+    notes, end_ms = generation.to_notes(
+        seed, made, CodecSettings(), generation.Rules(), inclusive=False
+    )
+    assert end_ms is None
+    assert notes.program.tolist() == [30, 30]
+    assert notes.pitch.tolist() == [60, 64]  # the seed's note sounds on from the beginning
+    assert notes.start_ms.tolist() == [0, 100]
+    assert notes.velocity.tolist() == [96, 96]
+    whole, end_ms = generation.to_notes(
+        seed, made, CodecSettings(), generation.Rules(), inclusive=True
+    )
+    assert end_ms == 0
+    assert len(whole) == len(tokens_to_notes(np.concatenate([seed, made])))
