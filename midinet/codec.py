@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     import mido
 
 DRUM_STEPS = 10  # percussion has no NOTE_OFF: it sounds for 100 ms or until the next stroke
+# Which VELOCITY token is nearest to each velocity; 0 would be silence.
+_LEVELS = np.clip((np.arange(256) + VELOCITY_STEP // 2) // VELOCITY_STEP, 1, VELOCITY.size - 1)
+_NEVER = np.int64(1) << 40  # steps: later than any song
 _DEFAULT_VELOCITY = 64  # of notes before any VELOCITY token, which no encoder writes
 
 # The parts of an event's sort key below its time, from the lowest: level, pitch, on, program,
@@ -134,23 +137,26 @@ def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
         program[notes.is_drum] = drum_program
     start = np.floor(notes.start_ms / STEP_MS + 0.5).astype(np.int64)
     end = np.floor(notes.end_ms / STEP_MS + 0.5).astype(np.int64)
-    if len(start):
-        first_onset = start.min()
-        start, end = start - first_onset, end - first_onset
-    place = program * NUM_PITCHES + notes.pitch
-    level = (notes.velocity.astype(np.int64) + VELOCITY_STEP // 2) // VELOCITY_STEP
-    level = np.clip(level, 1, VELOCITY.size - 1)
+    place = (program * NUM_PITCHES + notes.pitch).astype(np.uint16)
+    level = _LEVELS.take(notes.velocity)
 
-    order = np.argsort(place << 32 | start, kind="stable")
-    start, end, place, level = start[order], end[order], place[order], level[order]
+    # By place, then onset. Sixteen bits are sorted by radix, which is several times as fast.
+    if (start[1:] < start[:-1]).any():
+        in_time = np.argsort(start, kind="stable")
+        start, end, place, level = (field[in_time] for field in (start, end, place, level))
+    order = np.argsort(place, kind="stable")
+    start, end, place, level = (field.take(order) for field in (start, end, place, level))
     # Of notes that begin at once in one place the last counts.
-    kept = np.ones(len(start), bool)
-    kept[:-1] = (place[1:] != place[:-1]) | (start[1:] != start[:-1])
-    start, end, place, level = start[kept], end[kept], place[kept], level[kept]
-    end = np.maximum(end, start + 1)
     again = place[1:] == place[:-1]
+    twice = again & (start[1:] == start[:-1])
+    if twice.any():
+        kept = np.append(~twice, True)
+        start, end, place, level = (field[kept] for field in (start, end, place, level))
+        again = place[1:] == place[:-1]
+    end = np.maximum(end, start + 1)
     end[:-1] = np.where(again, np.minimum(end[:-1], start[1:]), end[:-1])
-    return _GridNotes(start, end, place, level)
+    first_onset = start.min(initial=_NEVER)
+    return _GridNotes(start - first_onset, end - first_onset, place.astype(np.int64), level)
 
 
 def _event_keys(notes: _GridNotes, drum_program: int | None) -> np.ndarray:
@@ -159,28 +165,40 @@ def _event_keys(notes: _GridNotes, drum_program: int | None) -> np.ndarray:
     By time; the current program first, then ascending; inside a program NOTE_OFFs by pitch, then
     NOTE_ONs by pitch.
     """
-    program, pitch = np.divmod(notes.place, NUM_PITCHES)
+    program, pitch = notes.place // NUM_PITCHES, notes.place & (NUM_PITCHES - 1)
     what = program << _PROGRAM_BIT | pitch << _PITCH_BIT
     on = notes.start << _TIME_BIT | what | 1 << _ON_BIT | notes.level
     off = notes.end << _TIME_BIT | what
     keys = np.concatenate((on, off[program != drum_program]))
     keys.sort()
 
-    groups = keys >> _PROGRAM_BIT  # (time, other, program) with other still 0
-    groups = groups[np.concatenate(([True], groups[1:] != groups[:-1]))]
-    time = groups >> (_TIME_BIT - _PROGRAM_BIT)
-    last_of_time = np.concatenate((time[1:] != time[:-1], [True]))
-    current = _current_programs(groups % NUM_PROGRAMS, last_of_time)
+    group = keys >> _PROGRAM_BIT  # events of one time and program, since `other` is still 0
+    first_of_group = np.flatnonzero(_differs_from_last(group))
+    group = group[first_of_group]
+    time = group >> (_TIME_BIT - _PROGRAM_BIT)
+    first_of_time = np.flatnonzero(_differs_from_last(time))
+    current = _current_programs(group & (NUM_PROGRAMS - 1), first_of_time)
 
-    key_time = keys >> _TIME_BIT
-    current = current[np.searchsorted(time[last_of_time], key_time)]
-    other = (keys >> _PROGRAM_BIT) % NUM_PROGRAMS != current
+    events_at_time = np.diff(first_of_group[first_of_time], append=len(keys))
+    other = _field(keys, _PROGRAM_BIT, NUM_PROGRAMS) != current.repeat(events_at_time)
     keys |= other.astype(np.int64) << _OTHER_BIT
     keys.sort()
     return keys
 
 
-def _current_programs(programs: np.ndarray, last_of_time: np.ndarray) -> np.ndarray:
+def _differs_from_last(values: np.ndarray) -> np.ndarray:
+    """Marks where a value is another than the one before it, and the first."""
+    differs = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=differs[1:])
+    return differs
+
+
+def _field(keys: np.ndarray, bit: int, size: int) -> np.ndarray:
+    """A part of event keys; its size is a power of two."""
+    return keys >> bit & (size - 1)
+
+
+def _current_programs(programs: np.ndarray, first_of_time: np.ndarray) -> np.ndarray:
     """Which program is current as each time begins.
 
     A time leaves its highest program current, unless that one was current before and came first:
@@ -190,14 +208,14 @@ def _current_programs(programs: np.ndarray, last_of_time: np.ndarray) -> np.ndar
 
     Args:
         programs: `(P,)` the programs of all times, ascending inside a time.
-        last_of_time: `(P,)` marks the highest program of each time.
+        first_of_time: `(T,)` where in them each time begins.
 
     Returns:
-        One program for each time; the song begins with program 0.
+        `(T,)` one program for each time; the song begins with program 0.
     """
-    last = np.flatnonzero(last_of_time)
+    last = np.append(first_of_time[1:], len(programs)) - 1
     highest = programs[last]
-    alone = np.diff(last, prepend=-1) == 1
+    alone = first_of_time == last
     second = np.where(alone, highest, programs[last - 1])
     before_highest = np.concatenate(([0], highest[:-1]))
     before_second = np.concatenate(([0], second[:-1]))
@@ -207,37 +225,43 @@ def _current_programs(programs: np.ndarray, last_of_time: np.ndarray) -> np.ndar
     decides = after_highest == after_second
     swaps = np.cumsum(after_highest & ~after_second)
     latest = np.maximum.accumulate(np.where(decides, np.arange(len(last)), 0))
-    leaves_second = after_highest[latest] ^ ((swaps - swaps[latest]) % 2 == 1)
+    leaves_second = after_highest[latest] ^ ((swaps - swaps[latest]) & 1 == 1)
     left = np.where(leaves_second, second, highest)
     return np.concatenate(([0], left[:-1]))
 
 
 def _write(keys: np.ndarray) -> np.ndarray:
     """Writes sorted event keys as tokens: each event behind the tokens it needs."""
-    time = keys >> _TIME_BIT
-    program = (keys >> _PROGRAM_BIT) % NUM_PROGRAMS
-    pitch = (keys >> _PITCH_BIT) % NUM_PITCHES
-    level = keys % VELOCITY.size
-    is_on = (keys >> _ON_BIT) & 1 == 1
+    program = _field(keys, _PROGRAM_BIT, NUM_PROGRAMS)
+    pitch = _field(keys, _PITCH_BIT, NUM_PITCHES)
+    is_on = _field(keys, _ON_BIT, 2) == 1
 
-    steps = np.diff(time, prepend=0)
-    num_shifts = -(-steps // TIME_SHIFT.size)
-    changes_program = np.diff(program, prepend=0) != 0
-    changes_level = np.zeros(len(keys), bool)
-    changes_level[is_on] = np.diff(level[is_on], prepend=0) != 0
+    steps = np.diff(keys >> _TIME_BIT, prepend=0)
+    shifted = np.flatnonzero(steps)
+    steps = steps[shifted]
+    num_shifts = (steps + TIME_SHIFT.size - 1) // TIME_SHIFT.size
+    new_program = _differs_from_last(program)
+    new_program[0] = program[0] != 0  # the song begins with program 0
+    on = np.flatnonzero(is_on)
+    level = _field(keys[on], 0, VELOCITY.size)
+    new_level = _differs_from_last(level)
+    on, level = on[new_level], level[new_level]
 
-    event_at = np.cumsum(num_shifts + changes_program + changes_level + 1) - 1
+    # How many tokens each event takes, and so where its own, the last of them, stands.
+    size = 1 + new_program
+    size[shifted] += num_shifts
+    size[on] += 1
+    at = size.cumsum() - 1
     # Whatever is not overwritten is a full TIME_SHIFT.
-    tokens = np.full(event_at[-1] + 1, TIME_SHIFT.end - 1, np.uint16)
-    tokens[event_at] = pitch + np.where(is_on, NOTE_ON.first, NOTE_OFF.first)
-    level_at = event_at - 1
-    tokens[level_at[changes_level]] = VELOCITY.first + level[changes_level]
-    program_at = level_at - changes_level
-    tokens[program_at[changes_program]] = PROGRAM.first + program[changes_program]
-    shift_at = program_at - changes_program
-    shifts = num_shifts > 0
-    rest = steps - (num_shifts - 1) * TIME_SHIFT.size
-    tokens[shift_at[shifts]] = TIME_SHIFT.first + rest[shifts] - 1
+    tokens = np.full(at[-1] + 1, TIME_SHIFT.end - 1, np.uint16)
+    tokens[at] = pitch + np.where(is_on, NOTE_ON.first, NOTE_OFF.first)
+    at -= 1
+    tokens[at[on]] = VELOCITY.first + level
+    at[on] -= 1
+    new_program = np.flatnonzero(new_program)
+    tokens[at[new_program]] = PROGRAM.first + program[new_program]
+    at[new_program] -= 1
+    tokens[at[shifted]] = TIME_SHIFT.first + (steps - 1) % TIME_SHIFT.size
     return tokens
 
 

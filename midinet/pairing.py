@@ -1,0 +1,165 @@
+"""Channel events -> notes: which note-off ends a note, what the pedal holds, what plays it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+_NOTE_OFF, _NOTE_ON, _CONTROL, _PROGRAM = 0x80, 0x90, 0xB0, 0xC0
+_SUSTAIN, _ALL_SOUND_OFF, _RESET_CONTROLLERS, _ALL_NOTES_OFF = 64, 120, 121, 123
+_NUM_CHANNELS = 16
+_CHANNEL_BIT = 32  # in sort keys, above the number of an event
+_PEDAL_DOWN = 64  # the least value of the sustain controller that holds
+
+
+class ChannelEvents(NamedTuple):
+    """Channel events in the order they happen; arrays of one length N.
+
+    Attributes:
+        status: `(N,)` uint8, 0x80 to 0xEF.
+        first, second: `(N,)` uint8, the data bytes, 0-127; no meaning in an event with fewer.
+    """
+
+    status: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+
+class PairedNotes(NamedTuple):
+    """Notes by the events that make them; arrays of one length, ordered by onset.
+
+    Attributes:
+        on: `(M,)` which event is the note's note-on.
+        end: `(M,)` which event ends its sound; N, one more than there are, if none does.
+        program: `(M,)` uint8, the program of the note's channel at the onset.
+    """
+
+    on: np.ndarray
+    end: np.ndarray
+    program: np.ndarray
+
+
+def pair(events: ChannelEvents, sustain: bool) -> PairedNotes:
+    """Pairs note-ons with what ends them.
+
+    Equal pitches of a channel are released first in, first out. A note-on with velocity 0 is a
+    note-off, and a note-off that finds no note is ignored. All-notes-off (controller 123) is a
+    note-off for all; all-sound-off (120) ends even what the pedal holds.
+
+    Args:
+        events: the events of a song.
+        sustain: whether the sustain pedal holds released notes, until it goes up or the
+            controllers are reset (121).
+    """
+    kind, channel = events.status & 0xF0, events.status & 0x0F
+    is_note = kind <= _NOTE_ON
+    is_on = (kind == _NOTE_ON) & (events.second > 0)
+    controls = np.flatnonzero(kind == _CONTROL)
+    controller, value = events.first[controls], events.second[controls]
+
+    def marks(is_marked: np.ndarray) -> _ChannelMarks:
+        return _ChannelMarks(channel, controls[is_marked])
+
+    is_sound_off = controller == _ALL_SOUND_OFF
+    silences = marks(is_sound_off | (controller == _ALL_NOTES_OFF))
+    notes = np.flatnonzero(is_note)
+    on = np.flatnonzero(is_on)
+    end = np.full(len(kind), len(kind))
+    end[on] = silences.following(on)
+    key = channel[notes].astype(np.uint16) << 7 | events.first[notes]
+    closed, closing = _first_in_first_out(key, silences.rank(notes), is_on[notes])
+    end[notes[closed]] = notes[closing]
+    end = end[on]
+
+    if sustain:
+        is_pedal = controller == _SUSTAIN
+        is_down = is_pedal & (value >= _PEDAL_DOWN)
+        is_up = (is_pedal & ~is_down) | (controller == _RESET_CONTROLLERS)
+        if is_down.any():
+            released = np.flatnonzero(end < len(kind))
+            off = end[released]
+            pedal = marks(is_up | is_down).latest(off)
+            down = np.zeros(len(kind) + 1, bool)
+            down[controls[is_down]] = True
+            cut = np.zeros(len(kind), bool)
+            cut[controls[is_sound_off]] = True
+            held = down[pedal] & ~cut[off]
+            end[released[held]] = marks(is_up | is_sound_off).following(off[held])
+
+    change = _ChannelMarks(channel, np.flatnonzero(kind == _PROGRAM)).latest(on)
+    program = np.append(events.first, np.uint8(0))[change]
+    return PairedNotes(on, end, program)
+
+
+class _ChannelMarks:
+    """Marked events, to be found from other events of the same channel."""
+
+    def __init__(self, channel: np.ndarray, marks: np.ndarray) -> None:
+        """Takes the channel of all N events and the numbers of the marked ones."""
+        self._channel = channel
+        begins = np.arange(_NUM_CHANNELS) << _CHANNEL_BIT
+        ends = begins | (1 << _CHANNEL_BIT) - 1
+        self._keys = np.sort(np.concatenate((begins, self._key(marks), ends)))
+        self._marks = (self._keys & (1 << _CHANNEL_BIT) - 1) - 1
+        self._marks[self._keys.searchsorted(np.append(begins, ends))] = len(channel)
+
+    def _key(self, events: np.ndarray) -> np.ndarray:
+        return self._channel.take(events).astype(np.int64) << _CHANNEL_BIT | events + 1
+
+    def rank(self, events: np.ndarray) -> np.ndarray:
+        """A number that grows with each marked event of the channel."""
+        if len(self._keys) == 2 * _NUM_CHANNELS:  # nothing to search for
+            return 2 * self._channel.take(events) + 1
+        return self._keys.searchsorted(self._key(events))
+
+    def latest(self, events: np.ndarray) -> np.ndarray:
+        """The last marked event before each event on its channel, or N."""
+        return self._marks.take(self.rank(events) - 1)
+
+    def following(self, events: np.ndarray) -> np.ndarray:
+        """The first marked event from each event on, on its channel, or N."""
+        return self._marks.take(self.rank(events))
+
+
+def _first_in_first_out(
+    key: np.ndarray, rank: np.ndarray, is_on: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs note-ons with note-offs of the same key and rank.
+
+    The n-th note-off that finds a note sounding closes the n-th note-on. A note-off finds none
+    exactly where offs outnumber ons by more than ever before.
+
+    Args:
+        key: `(M,)` uint16, channel and pitch.
+        rank: `(M,)`, grows with time inside a key; where it does, what still sounds is over.
+        is_on: `(M,)` whether an event is a note-on.
+
+    Returns:
+        The note-ons that are closed, and the note-off of each.
+    """
+    order = np.argsort(key, kind="stable")  # a radix sort, since keys have 16 bits
+    key, rank, is_on = key.take(order), rank.take(order), is_on.take(order)
+    begins = np.ones(len(key), bool)  # a group: what has key and rank in common
+    begins[1:] = (key[1:] != key[:-1]) | (rank[1:] != rank[:-1])
+    first = np.flatnonzero(begins)
+    if is_on[first].all() and (begins[1:] | (is_on[1:] != is_on[:-1])).all():
+        closed = np.flatnonzero(is_on[:-1] & ~begins[1:])  # as in most files, they take turns
+        return order[closed], order[closed + 1]
+
+    group = np.cumsum(begins) - 1
+    step = np.where(is_on, 1, -1)
+    balance = np.cumsum(step)
+    balance -= (balance - step)[first][group]
+    # The running minimum of each group: every group lies below all values of the one before it.
+    lowest = np.minimum.accumulate(np.minimum(balance, 0) - group * (len(key) + 1))
+    finds = ~is_on
+    finds[:1] = False
+    finds[1:] &= lowest[1:] == lowest[:-1]
+
+    on, off = np.flatnonzero(is_on), np.flatnonzero(finds)
+    first_on, first_off = on.searchsorted(first), off.searchsorted(first)
+    group = group[on]
+    wanted = np.arange(len(on)) + (first_off - first_on)[group]
+    closed = wanted < np.append(first_off, len(off))[group + 1]
+    return order[on[closed]], order[off[wanted[closed]]]
