@@ -125,16 +125,6 @@ class _BoundedReader:
         return data
 
 
-class _ForwardReader(_BoundedReader):
-    """The same for a compressed stream, in which going back would mean starting anew."""
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        # Only a header with a negative size leads back; some Pythons would loop on it for ever.
-        if whence != io.SEEK_SET or offset < self.tell():
-            raise ArchiveError("damaged: the size of a file in it is impossible")
-        return self._file.seek(offset)
-
-
 def read_members(file: io.BufferedReader, name: str, budget: Budget) -> Iterator[Member]:
     """All files of an archive, lumps of WADs inside it included.
 
@@ -204,7 +194,7 @@ class _StrictTarInfo(tarfile.TarInfo):
 
 
 def _tar_members(stream: io.BufferedIOBase, budget: Budget) -> Iterator[Member]:
-    reader = _ForwardReader(stream, MAX_TAR_NAME_BYTES)
+    reader = _BoundedReader(stream, MAX_TAR_NAME_BYTES)
     with tarfile.TarFile(fileobj=reader, tarinfo=_StrictTarInfo) as archive:  # type: ignore[arg-type]
         for entry in archive:
             # tarfile would keep every entry it has seen: 200 MB for Lakh.

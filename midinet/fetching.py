@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -88,9 +89,10 @@ def _way_out(
 ) -> str:
     size = Part(fetched).size
     kept = f"{size:,} bytes are kept, the same command goes on from there. " if size else ""
+    command = f"python download.py -d {source.name} -o {shlex.quote(str(output))} --archive FILE"
     return (
-        f"{source.name}: {error}, at {source.url}. {kept}By hand: fetch that address with a "
-        f"browser, then python download.py -d {source.name} -o {output} --archive FILE"
+        f"{source.name}: {error}, at {source.url}. {kept}"
+        f"By hand: fetch that address with a browser, then {command}"
     )
 
 

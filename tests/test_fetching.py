@@ -246,8 +246,10 @@ def test_a_part_that_was_whole_already_is_taken(site, output):
     failure(output)
     (output.parent / "songs.rs_ost.zip.part").write_bytes(ARCHIVE)
     site.script = []
+    site.requests.clear()
     download("rs_ost", output)
     assert_clean(output)
+    assert site.ranges == [f"bytes={len(ARCHIVE)}-"]
 
 
 def test_a_part_longer_than_the_file_is_fetched_anew(site, output):
@@ -275,6 +277,17 @@ def test_a_file_changed_between_two_tries_is_fetched_anew(site, output, minds_ma
     site.script = [serve(stop=300_000), change]
     download("rs_ost", output)
     assert list(contents(output)) == ["changed.mid"]
+
+
+def test_a_rest_that_begins_elsewhere_is_not_taken(site, output):
+    def send_wrong_rest(request: Request) -> None:
+        last = len(ARCHIVE) - 1
+        request.begin(206, 100, Content_Range=f"bytes {last - 99}-{last}/{len(ARCHIVE)}")
+        request.wfile.write(ARCHIVE[-100:])
+
+    site.script = [serve(stop=len(ARCHIVE) - 200), send_wrong_rest]
+    download("rs_ost", output)
+    assert_clean(output)
 
 
 def test_a_date_does_where_there_is_no_etag(site, output):

@@ -273,7 +273,7 @@ BIG_ENOUGH = tuple((f"{number}.mid", SONG + bytes(range(256)) * 9) for number in
         (make_zip(("readme.txt", b"")), "no MIDI file"),
         (make_zip(), "no MIDI file"),
         (make_tar(mode="w:gz"), "no MIDI file"),
-        (bytes(ENCRYPTED), "encrypted"),
+        (bytes(ENCRYPTED), "encrypted: unpack it with its password"),
     ],
 )
 def test_what_is_no_archive_of_songs_is_refused_in_words(try_unpacking, data, message):
@@ -304,12 +304,34 @@ def test_a_bad_header_is_not_taken_for_the_end(try_unpacking):
         try_unpacking(bytes(data))
 
 
-@pytest.mark.parametrize("make", [make_zip, lambda *m: make_tar(*m, mode="w:gz")])
-def test_changed_bytes_are_noticed(try_unpacking, make):
-    data = bytearray(make(("a.mid", bytes(range(256)) * 40)))
-    data[120] ^= 0x40
+@pytest.mark.parametrize("mode", ["zip", "w:gz", "w:bz2", "w:xz"])
+def test_changed_bytes_are_noticed(try_unpacking, mode):
+    data = make_zip(*BIG_ENOUGH) if mode == "zip" else make_tar(*BIG_ENOUGH, mode=mode)
+    changed = bytearray(data)
+    changed[len(data) // 3] ^= 0x40
     with pytest.raises(ArchiveError):
+        try_unpacking(bytes(changed))
+
+
+def test_a_zip_whose_files_begin_before_it_is_refused(try_unpacking):
+    data = bytearray(make_zip(("a.mid", SONG)))
+    ending = data.index(b"PK\5\6")
+    data[ending + 16 : ending + 20] = struct.pack("<I", 100_000)
+    with pytest.raises(ArchiveError, match="damaged"):
         try_unpacking(bytes(data))
+
+
+def test_a_file_without_a_name_is_no_song(try_unpacking):
+    data = make_zip(("x.mid", SONG), ("good.mid", SONG)).replace(b"x.mid", b"\0.mid")
+    assert try_unpacking(data) == {"good.mid": SONG}
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_negative_size_leads_to_no_endless_loop(try_unpacking, kind):
+    info = tarfile.TarInfo("a.mid")
+    info.type, info.size = kind, -1024
+    with pytest.raises(ArchiveError):
+        try_unpacking(info.tobuf(tarfile.GNU_FORMAT) + make_tar(("b.mid", SONG)))
 
 
 @pytest.mark.parametrize(
@@ -375,6 +397,13 @@ def test_lumps_that_share_their_bytes_are_stopped_at_the_bound(try_unpacking):
     entries = [(12, len(data), b"D_%d" % number) for number in range(200)]
     with pytest.raises(ArchiveError, match="unpacks to more than"):
         try_unpacking(make_wad(("D_A", data), entries=entries))
+
+
+def test_wads_that_hold_nothing_are_bounded_too(try_unpacking, monkeypatch):
+    monkeypatch.setattr(archives, "FREE_UNPACKED_BYTES", 5 << 20)
+    wad = make_wad(("BOMB", bytes(2 << 20)))
+    with pytest.raises(ArchiveError, match="unpacks to more than 5 MB"):
+        try_unpacking(make_zip(*((f"{number}.wad", wad) for number in range(3))))
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
