@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from midinet.sources import Source
 
 _CHUNK_BYTES = 16 << 10  # a connection that falls silent takes what it had of a chunk with it
+_MAX_BYTES = 8 << 30  # several times the largest data set; ends a server that never stops
 _MAX_PAGE_BYTES = 1 << 20
 _MAX_PAGES = 3
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -282,22 +283,22 @@ def _receive(answer: _Answer, source: Source, part: Part, total: int | None) -> 
         disable=None,  # for people to see, not for logs
     )
     promised = "" if total is None else f" of {total:,}"
+    most = _MAX_BYTES if total is None else min(total, _MAX_BYTES)
     with bar, part.path.open("ab") as file:
         try:
             for chunk in answer.chunks():
                 file.write(chunk)
                 bar.update(len(chunk))
-                if total is not None and file.tell() > total:
+                if file.tell() > most:
                     break
         except urllib3.exceptions.ProtocolError as error:
             broke = f"the connection broke after {file.tell():,}{promised} bytes"
             raise BrokenError(broke) from error
-    if total is None or part.size == total:
-        return
-    if part.size < total:
+    if part.size > most:
+        part.discard()
+        raise TransferError(f"the server sent more than {most:,} bytes")
+    if total is not None and part.size < total:
         raise BrokenError(f"the connection broke after {part.size:,}{promised} bytes")
-    part.discard()
-    raise TransferError(f"the server sent more than the {total:,} bytes of the file")
 
 
 def _check_hash(source: Source, part: Part) -> None:

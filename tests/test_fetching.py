@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -447,7 +448,24 @@ def test_bytes_after_the_announced_ones_are_no_part_of_the_file(site, output):
 def test_too_many_bytes_of_a_known_file_are_refused(site, output, monkeypatch):
     use(monkeypatch, site, size_bytes=len(ARCHIVE))
     site.script = [serve(extra=b"x", length=None)]
-    assert "more than the" in failure(output)
+    assert f"more than {len(ARCHIVE):,} bytes" in failure(output)
+    assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_size_known", [True, False])
+def test_a_server_that_never_stops_is_stopped(site, output, monkeypatch, is_size_known):
+    def never_stop(request: Request) -> None:
+        request.begin(200, None)
+        with contextlib.suppress(ConnectionError):
+            while not site.closing.is_set():
+                request.wfile.write(bytes(1 << 16))
+
+    if is_size_known:
+        use(monkeypatch, site, size_bytes=len(ARCHIVE))
+    else:
+        monkeypatch.setattr(transfer, "_MAX_BYTES", len(ARCHIVE))
+    site.script = [never_stop]
+    assert f"more than {len(ARCHIVE):,} bytes" in failure(output)
     assert list(output.parent.iterdir()) == []
 
 
