@@ -89,26 +89,29 @@ def find_events(data: np.ndarray, tracks: list[tuple[int, int]]) -> Events:
 
 
 def _gather(data: np.ndarray, tracks: list[tuple[int, int]], at: np.ndarray) -> tuple[Events, bool]:
-    """The events that begin at some positions, and whether a status with one data byte runs on."""
+    """The events at some positions (spent), and whether a status with one data byte runs on."""
     first_of_track = at.searchsorted([start for start, _ in tracks] + [len(data)])
     events_in_track = first_of_track[1:] - first_of_track[:-1]
 
-    delta, delta_size = read_variable(data, at)
-    tick = delta.cumsum()
+    # In place where that costs no clarity: a file of nothing but running status has millions.
+    tick, delta_size = read_variable(data, at)
+    np.cumsum(tick, out=tick)
     tick -= np.append(0, tick)[first_of_track[:-1]].repeat(events_in_track)
 
-    at = at + delta_size
+    at += delta_size
+    del delta_size
     status = data.take(at)
     is_explicit = status >= 0x80
     # Running status: the track's latest channel status goes on, over events that are none.
     latest = np.arange(len(at))
     latest[~is_explicit | (status >= 0xF0)] = -1
-    latest = np.maximum.accumulate(latest)
+    np.maximum.accumulate(latest, out=latest)
     has_status = latest >= first_of_track[:-1].repeat(events_in_track)
     running = np.flatnonzero(~is_explicit)
     status[running] = status.take(latest[running]) * has_status[running]
     one_byte_runs = bool(((status[running] & 0xE0) == 0xC0).any())
-    return Events(tick, status, at + is_explicit, first_of_track), one_byte_runs
+    at += is_explicit
+    return Events(tick, status, at, first_of_track), one_byte_runs
 
 
 def read_variable(data: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -53,43 +53,55 @@ def pair(events: ChannelEvents, sustain: bool) -> PairedNotes:
             controllers are reset (121).
     """
     kind, channel = events.status & 0xF0, events.status & 0x0F
-    is_note = kind <= _NOTE_ON
     is_on = (kind == _NOTE_ON) & (events.second > 0)
+    notes, on = np.flatnonzero(kind <= _NOTE_ON), np.flatnonzero(is_on)
     controls = np.flatnonzero(kind == _CONTROL)
-    controller, value = events.first[controls], events.second[controls]
+    silencing = (events.first[controls] == _ALL_SOUND_OFF) | (
+        events.first[controls] == _ALL_NOTES_OFF
+    )
+    silences = _ChannelMarks(channel, controls[silencing])
 
-    def marks(is_marked: np.ndarray) -> _ChannelMarks:
-        return _ChannelMarks(channel, controls[is_marked])
-
-    is_sound_off = controller == _ALL_SOUND_OFF
-    silences = marks(is_sound_off | (controller == _ALL_NOTES_OFF))
-    notes = np.flatnonzero(is_note)
-    on = np.flatnonzero(is_on)
-    end = np.full(len(kind), len(kind))
+    end = np.empty(len(kind), np.int64)
     end[on] = silences.following(on)
     key = channel[notes].astype(np.uint16) << 7 | events.first[notes]
     closed, closing = _first_in_first_out(key, silences.rank(notes), is_on[notes])
     end[notes[closed]] = notes[closing]
     end = end[on]
-
     if sustain:
-        is_pedal = controller == _SUSTAIN
-        is_down = is_pedal & (value >= _PEDAL_DOWN)
-        is_up = (is_pedal & ~is_down) | (controller == _RESET_CONTROLLERS)
-        if is_down.any():
-            released = np.flatnonzero(end < len(kind))
-            off = end[released]
-            pedal = marks(is_up | is_down).latest(off)
-            down = np.zeros(len(kind) + 1, bool)
-            down[controls[is_down]] = True
-            cut = np.zeros(len(kind), bool)
-            cut[controls[is_sound_off]] = True
-            held = down[pedal] & ~cut[off]
-            end[released[held]] = marks(is_up | is_sound_off).following(off[held])
+        _hold(end, channel, controls, events)
 
     change = _ChannelMarks(channel, np.flatnonzero(kind == _PROGRAM)).latest(on)
     program = np.append(events.first, np.uint8(0))[change]
     return PairedNotes(on, end, program)
+
+
+def _hold(
+    end: np.ndarray, channel: np.ndarray, controls: np.ndarray, events: ChannelEvents
+) -> None:
+    """Moves the ends of notes that are released while the pedal is down.
+
+    Args:
+        end: `(M,)` which of the N events ends each note, or N; changed in place.
+        channel: `(N,)` of each event.
+        controls: `(C,)` which events are controllers.
+        events: all events.
+    """
+    controller, value = events.first[controls], events.second[controls]
+    is_pedal, is_sound_off = controller == _SUSTAIN, controller == _ALL_SOUND_OFF
+    is_down = is_pedal & (value >= _PEDAL_DOWN)
+    if not is_down.any():
+        return
+    is_up = (is_pedal & ~is_down) | (controller == _RESET_CONTROLLERS)
+    holds, cuts = np.zeros(len(channel) + 1, bool), np.zeros(len(channel), bool)
+    holds[controls[is_down]] = True
+    cuts[controls[is_sound_off]] = True
+
+    released = np.flatnonzero(end < len(channel))
+    off = end[released]
+    pedal = _ChannelMarks(channel, controls[is_up | is_down]).latest(off)
+    held = holds[pedal] & ~cuts[off]
+    lets_go = _ChannelMarks(channel, controls[is_up | is_sound_off])
+    end[released[held]] = lets_go.following(off[held])
 
 
 class _ChannelMarks:
@@ -148,11 +160,13 @@ def _first_in_first_out(
         return order[closed], order[closed + 1]
 
     group = np.cumsum(begins) - 1
-    step = np.where(is_on, 1, -1)
-    balance = np.cumsum(step)
-    balance -= (balance - step)[first][group]
+    step = np.where(is_on, np.int8(1), np.int8(-1))
+    balance = np.cumsum(step, dtype=np.int64)
+    balance -= (balance[first] - step[first])[group]
     # The running minimum of each group: every group lies below all values of the one before it.
-    lowest = np.minimum.accumulate(np.minimum(balance, 0) - group * (len(key) + 1))
+    np.minimum(balance, 0, out=balance)
+    balance -= group * (len(key) + 1)
+    lowest = np.minimum.accumulate(balance, out=balance)
     finds = ~is_on
     finds[:1] = False
     finds[1:] &= lowest[1:] == lowest[:-1]

@@ -113,7 +113,9 @@ def _read(data: bytes, sustain: bool) -> Notes:
     tempos = _tempos(padded, events) if tempo_counts else _NO_TEMPOS
     if file_format == 2:
         events, tempos = _one_after_the_other(events, tempos)
-    notes = _notes(padded, events, _TempoMap(tempos, ms_a_tick), sustain)
+    channel_events, ms = _in_time(padded, events, _TempoMap(tempos, ms_a_tick))
+    del events  # the next step is the one that takes most memory
+    notes = _notes(channel_events, ms, sustain)
     if notes.duration_ms > MAX_HOURS * _HOUR_MS:
         hours = notes.duration_ms / _HOUR_MS
         raise MidiError(f"a note lies {hours:,.0f} hours in, the limit is {MAX_HOURS}", header)
@@ -220,23 +222,33 @@ class _TempoMap:
         return ms + (tick - since) * rate
 
 
-def _notes(data: np.ndarray, events: Events, tempo_map: _TempoMap, sustain: bool) -> Notes:
-    """Orders the channel events of all tracks by time and pairs them to notes."""
+def _in_time(
+    data: np.ndarray, events: Events, tempo_map: _TempoMap
+) -> tuple[ChannelEvents, np.ndarray]:
+    """Orders the channel events of all tracks by time.
+
+    Returns:
+        The N events, and their N times in milliseconds with the song's end behind them.
+    """
     order = np.flatnonzero(_MAKES_NOTES.take(events.status))
     if len(events.first_of_track) > 2:
         order = order[np.argsort(events.tick[order], kind="stable")]
-    # A note without end ends with the song.
     ms = tempo_map.to_ms(np.append(events.tick.take(order), events.tick.max(initial=0)))
     status, position = events.status.take(order), events.position.take(order)
     # What real files write above 127 is meant as loud, high or late as it goes.
     first = np.minimum(data.take(position), 127)
     second = np.minimum(data.take(position + 1), 127)
-    paired = pair(ChannelEvents(status, first, second), sustain)
+    return ChannelEvents(status, first, second), ms
+
+
+def _notes(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> Notes:
+    """Pairs channel events to notes; one without an end ends with the song."""
+    on, end, program = pair(events, sustain)
     return Notes(
-        start_ms=ms[paired.on],
-        end_ms=ms[paired.end],
-        program=paired.program,
-        pitch=first[paired.on],
-        velocity=second[paired.on],
-        is_drum=(status[paired.on] & 0x0F) == DRUM_CHANNEL,
+        start_ms=ms[on],
+        end_ms=ms[end],
+        program=program,
+        pitch=events.first[on],
+        velocity=events.second[on],
+        is_drum=(events.status[on] & 0x0F) == DRUM_CHANNEL,
     )
