@@ -105,7 +105,7 @@ def _read(data: bytes, sustain: bool) -> Notes:
     if len(data) < header + 14:
         raise MidiError("the file ends inside its header", len(data))
     file_format = int.from_bytes(data[header + 8 : header + 10], "big")
-    ms_a_tick, tempo_counts = _division(data[header + 12 : header + 14], header + 12)
+    ticks_us_a_ms, tempo_counts = _division(data[header + 12 : header + 14], header + 12)
     tracks = list(_tracks(data, header))
     padded = np.frombuffer(data + bytes(LOOKAHEAD_BYTES), np.uint8)
 
@@ -113,7 +113,7 @@ def _read(data: bytes, sustain: bool) -> Notes:
     tempos = _tempos(padded, events) if tempo_counts else _NO_TEMPOS
     if file_format == 2:
         events, tempos = _one_after_the_other(events, tempos)
-    channel_events, ms = _in_time(padded, events, _TempoMap(tempos, ms_a_tick))
+    channel_events, ms = _in_time(padded, events, _TempoMap(tempos, ticks_us_a_ms))
     del events  # the next step is the one that takes most memory
     notes = _notes(channel_events, ms, sustain)
     if notes.duration_ms > MAX_HOURS * _HOUR_MS:
@@ -123,16 +123,16 @@ def _read(data: bytes, sustain: bool) -> Notes:
 
 
 def _division(field: bytes, offset: int) -> tuple[float, bool]:
-    """Milliseconds a tick (at the default tempo), and whether tempo changes count."""
+    """What a millisecond has, in ticks times microseconds a beat; whether tempo changes count."""
     if field[0] >= 0x80:
         frames_a_second = {29: 30_000 / 1001}.get(256 - field[0], 256 - field[0])
         if field[1] == 0:
             raise MidiError("a time division of 0 ticks a frame", offset)
-        return 1000 / (frames_a_second * field[1]), False
+        return frames_a_second * field[1] * _DEFAULT_TEMPO_US / 1000, False
     ticks_a_beat = int.from_bytes(field, "big")
     if ticks_a_beat == 0:
         raise MidiError("a time division of 0 ticks a beat", offset)
-    return _DEFAULT_TEMPO_US / (1000 * ticks_a_beat), True
+    return 1000 * ticks_a_beat, True
 
 
 def _tracks(data: bytes, header: int) -> Iterator[tuple[int, int]]:
@@ -201,25 +201,31 @@ def _one_after_the_other(events: Events, tempos: _Tempos) -> tuple[Events, _Temp
 
 
 class _TempoMap:
-    """Ticks -> milliseconds."""
+    """Ticks -> milliseconds.
 
-    def __init__(self, tempos: _Tempos, ms_a_tick: float) -> None:
-        """Takes the tempo changes and the milliseconds of a tick at the default tempo."""
+    Sums are in ticks times microseconds a beat, whole numbers that a float holds exactly for days
+    of music; so the one division at the end is all that is ever rounded.
+    """
+
+    def __init__(self, tempos: _Tempos, ticks_us_a_ms: float) -> None:
+        """Takes the tempo changes and how many of those units a millisecond has."""
+        self._units_a_ms = ticks_us_a_ms
         order = np.argsort(tempos.tick, kind="stable")
         tick = np.append(0, tempos.tick[order])
-        rate = np.append(1.0, tempos.us_a_beat[order] / _DEFAULT_TEMPO_US) * ms_a_tick
+        us_a_beat = np.append(_DEFAULT_TEMPO_US, tempos.us_a_beat[order]).astype(np.float64)
         counts = np.append(tick[1:] > tick[:-1], True)  # of several on one tick only the last
-        self._tick, self._rate = tick[counts], rate[counts]
-        self._ms = np.append(0.0, np.cumsum(np.diff(self._tick) * self._rate[:-1]))
+        self._tick, self._us_a_beat = tick[counts], us_a_beat[counts]
+        self._passed = np.append(0.0, np.cumsum(np.diff(self._tick) * self._us_a_beat[:-1]))
 
     def to_ms(self, tick: np.ndarray) -> np.ndarray:
         """The times of ascending ticks."""
         if len(self._tick) == 1:
-            return tick * self._rate[0]
+            return tick * self._us_a_beat[0] / self._units_a_ms
         first = np.append(np.searchsorted(tick, self._tick), len(tick))
         count = np.diff(first)
-        ms, since, rate = (np.repeat(of, count) for of in (self._ms, self._tick, self._rate))
-        return ms + (tick - since) * rate
+        passed = self._passed.repeat(count)
+        since, us_a_beat = self._tick.repeat(count), self._us_a_beat.repeat(count)
+        return (passed + (tick - since) * us_a_beat) / self._units_a_ms
 
 
 def _in_time(
