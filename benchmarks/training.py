@@ -64,8 +64,6 @@ def measure(settings: dict) -> dict[str, float]:
 
     if settings.get("attention") == "full":
         layers.relative_attention = full_attention
-    if settings.get("block_size"):
-        layers.BLOCK_SIZE = settings["block_size"]
     parameters = Parameters(**settings["parameters"])
     strategy = tf.distribute.get_strategy()
     with precision_policy(settings.get("precision", "float32")):

@@ -11,11 +11,14 @@ from typing import Any
 
 from midinet.backend import keras, tf
 
-# Queries go in blocks of this many positions. Larger blocks compute more scores that the causal
-# mask throws away, smaller ones start more operations; 256 was the fastest at every size tried.
-BLOCK_SIZE = 256
+# Queries go in blocks of a quarter of the positions, within these bounds. Larger blocks compute
+# more scores that the causal mask throws away, smaller ones start more operations.
+BLOCK_SIZES = (128, 256)
 
 LAYER_NORM_EPSILON = 1e-6
+
+# Added to the scores of the future: far below any score, and not so far that it overflows.
+MASKED = -1e9
 
 
 def rectangular_skew(scores: tf.Tensor) -> tf.Tensor:
@@ -47,19 +50,25 @@ def _relative_rows(distances: tf.Tensor, K: int) -> tf.Tensor:
     return tf.pad(distances[distances.shape[0] - K :], ((1, 0), (0, 0)))
 
 
-def _block_scores(q: tf.Tensor, k: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Masked float32 scores `(B, H, Q, K)` of one query block against the keys up to its end."""
+def _block_weights(q: tf.Tensor, k: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Attention weights, float32 `(B, H, Q, K)`, of a query block over the keys up to its end."""
     scores = tf.matmul(q, k, transpose_b=True)
     scores += rectangular_skew(tf.einsum("bhqd,md->bhqm", q, rows))
     Q, K = q.shape[2], k.shape[2]
-    # Only the last Q columns can lie in the future of a query of this block.
-    future = tf.range(K)[None, :] > tf.range(K - Q, K)[:, None]
+    # A default that could be replaced: else each of these masks would be computed beforehand and
+    # kept as a constant, which took a gigabyte at the default size.
+    zero = tf.compat.v1.placeholder_with_default(0, ())
+    future = tf.range(K) > tf.range(K - Q, K)[:, None] + zero
     # float32: half precision overflows in the masked softmax.
-    return tf.where(future, tf.float32.min, tf.cast(scores, tf.float32))
+    return tf.nn.softmax(tf.cast(scores, tf.float32) + tf.where(future, MASKED, 0.0))
 
 
 def relative_attention(
-    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, distances: tf.Tensor, block_size: int = BLOCK_SIZE
+    q: tf.Tensor,
+    k: tf.Tensor,
+    v: tf.Tensor,
+    distances: tf.Tensor,
+    block_size: int | None = None,
 ) -> tf.Tensor:
     """Causal attention with relative positions, by blocks of queries.
 
@@ -71,7 +80,7 @@ def relative_attention(
     Args:
         q, k, v: `(B, H, T, d)`; T is static and at most L.
         distances: E `(L, d)`, whose last row is distance 0.
-        block_size: queries in a block; the result does not depend on it.
+        block_size: queries in a block, for tests; the result does not depend on it.
 
     Returns:
         `(B, H, T, d)`.
@@ -80,19 +89,18 @@ def relative_attention(
     "FlashAttention" (a gradient that recomputes the softmax).
     """
     T = q.shape[2]
+    smallest, largest = BLOCK_SIZES
+    block_size = block_size or min(largest, max(smallest, T // 4))
     starts = range(0, T, block_size)
 
     @tf.custom_gradient
     def attend(q, k, v, distances):
-        outputs, log_sums = [], []
+        outputs = []
         for start in starts:
             end = min(start + block_size, T)
             rows = _relative_rows(distances, end)
-            scores = _block_scores(q[:, :, start:end], k[:, :, :end], rows)
-            log_sum = tf.reduce_logsumexp(scores, axis=-1, keepdims=True)
-            weights = tf.cast(tf.exp(scores - log_sum), v.dtype)
-            outputs.append(tf.matmul(weights, v[:, :, :end]))
-            log_sums.append(log_sum)
+            weights = _block_weights(q[:, :, start:end], k[:, :, :end], rows)
+            outputs.append(tf.matmul(tf.cast(weights, v.dtype), v[:, :, :end]))
         output = tf.concat(outputs, axis=2)
 
         def gradient(d_output):
@@ -102,12 +110,15 @@ def relative_attention(
             row_sums = tf.reduce_sum(
                 tf.cast(output, tf.float32) * tf.cast(d_output, tf.float32), -1, keepdims=True
             )
-            for start, log_sum in zip(starts, log_sums, strict=True):
+            for start in starts:
                 end = min(start + block_size, T)
-                q_block, d_block = q[:, :, start:end], d_output[:, :, start:end]
-                keys, values = k[:, :, :end], v[:, :, :end]
-                rows = _relative_rows(distances, end)
-                weights = tf.exp(_block_scores(q_block, keys, rows) - log_sum)
+                # Else the weights would be computed as soon as q and k are there, or taken from
+                # the forward pass, and kept until now.
+                with tf.control_dependencies([d_output]):
+                    q_block, d_block = q[:, :, start:end], d_output[:, :, start:end]
+                    keys, values = k[:, :, :end], v[:, :, :end]
+                    rows = _relative_rows(distances, end)
+                    weights = _block_weights(q_block, keys, rows)
                 d_weights = tf.cast(tf.matmul(d_block, values, transpose_b=True), tf.float32)
                 d_scores = weights * (d_weights - row_sums[:, :, start:end])
                 d_scores, weights = tf.cast(d_scores, q.dtype), tf.cast(weights, q.dtype)
@@ -126,15 +137,20 @@ def relative_attention(
 
 
 def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor | None) -> tf.Tensor:
-    """Zeroes a share `rate` of x and scales up the rest; leaves x alone without a seed.
+    """Zeroes a share `rate` of x (to 1/256) and scales up the rest; without a seed, nothing.
 
     The mask depends on the seed `(2,)` alone, not on a generator's state: a run that is restored
     meets the same masks, and a block that is computed again for its gradient does too.
     """
     if seed is None or rate == 0:
         return x
-    kept = tf.random.stateless_uniform(tf.shape(x), seed) >= rate
-    return tf.where(kept, x / (1 - rate), tf.zeros((), x.dtype))
+    # A byte of randomness decides well enough, and four bytes cost no more to draw than one.
+    threshold = round(rate * 256)
+    size = math.prod(x.shape)
+    words = tf.random.stateless_uniform((-(-size // 4),), seed, None, None, tf.int32)
+    numbers = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), (-1,))[:size], x.shape)
+    kept = numbers >= tf.constant(threshold, tf.uint8)
+    return tf.where(kept, x / (1 - threshold / 256), tf.zeros((), x.dtype))
 
 
 def other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:

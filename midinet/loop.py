@@ -97,7 +97,7 @@ class Loop:
         self._variables = _named_variables(model, optimizer)
         self._training_songs, self._validation_songs = corpus.split()
         self._sharing = Sharing(strategy, model.parameters.batch_size)
-        self._steps = Steps(model, optimizer, strategy, self._sharing, xla=True)
+        self._steps = Steps(model, optimizer, strategy, self._sharing, xla=False)
         self._is_compiled = False
         self._last_save = 0.0
 

@@ -54,7 +54,7 @@ def scalars(folder, tag):
 
 
 def test_training_learns(trained):
-    folder, history = trained
+    _, history = trained
     assert [entry["epoch"] for entry in history] == [1, 2]
     assert history[0]["loss"] < np.log(TINY.vocab_size)  # better than knowing nothing
     assert history[1]["loss"] < history[0]["loss"]
@@ -114,13 +114,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(trained, dataset, tmp_p
     folder, history = trained
     steps_an_epoch = history[0]["step"]
     # Inside an epoch; in the next; and before the first checkpoint of a restored run.
+    options = {"restore": True, "parameters": TINY, "checkpoint_every_minutes": 0}
     for step in (steps_an_epoch // 2, steps_an_epoch + 1, steps_an_epoch + 2):
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(Steps, "train", kill_at(step))
-            train(
-                EPOCHS, tmp_path, dataset, restore=True, parameters=TINY, checkpoint_every_minutes=0
-            )
-    again = train(EPOCHS, tmp_path, dataset, restore=True, parameters=TINY)
+        monkeypatch.setattr(Steps, "train", kill_at(step))
+        with pytest.raises(KilledError):
+            train(EPOCHS, tmp_path, dataset, **options)
+        monkeypatch.undo()
+    again = train(EPOCHS, tmp_path, dataset, **options)
     for entry, expected in zip(again, history, strict=True):
         del entry["tokens_per_second"]
         assert entry == pytest.approx({name: expected[name] for name in entry}, abs=1e-6)
@@ -152,8 +152,7 @@ def test_a_signal_saves_and_says_how_to_go_on(dataset, tmp_path, monkeypatch, nu
 
 def test_a_run_can_be_made_longer(trained, dataset, tmp_path):
     folder, history = trained
-    _, arrays = Checkpoints(folder / "checkpoints").load()
-    state, _ = Checkpoints(folder / "checkpoints").load()
+    state, arrays = Checkpoints(folder / "checkpoints").load()
     Checkpoints(tmp_path / "checkpoints").save(state, arrays)
     longer = train(EPOCHS + 1, tmp_path, dataset, restore=True, parameters=TINY)
     assert longer[:EPOCHS] == history
