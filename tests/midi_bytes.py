@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
+import mido
+
 END_OF_TRACK = b"\x00\xff\x2f\x00"
 
 
@@ -45,3 +49,10 @@ def midi(*tracks: bytes, division: int | bytes = 480, file_format: int = 1) -> b
     """A whole file; each track gets its end-of-track event."""
     chunks = (chunk(track + END_OF_TRACK) for track in tracks)
     return header(len(tracks), division, file_format) + b"".join(chunks)
+
+
+def saved(file: mido.MidiFile) -> bytes:
+    """A mido file's bytes."""
+    stream = io.BytesIO()
+    file.save(file=stream)
+    return stream.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import tracemalloc
 from pathlib import Path
@@ -18,7 +17,7 @@ from midinet import MidiError, encode, read_midi
 from midinet.events import _WINDOW_BYTES
 from tests.by_mido import notes_by_mido
 from tests.conftest import make_song
-from tests.midi_bytes import END_OF_TRACK, chunk, event, header, meta, midi, tempo, variable
+from tests.midi_bytes import END_OF_TRACK, chunk, event, header, meta, midi, saved, tempo, variable
 from tests.mutations import faults, mutants
 
 BEAT = 480  # ticks; at the default tempo a beat lasts 500 ms
@@ -399,12 +398,6 @@ def songs() -> list[bytes]:
     tracks = conductor, melody, event(0, CHANNEL_10, 36, 100) + b"".join(strokes), sysex + NOTE
     plain = [saved(make_song(seed)) for seed in range(2)]
     return [midi(*tracks), midi(*tracks, file_format=2), midi(NOTE), *plain]
-
-
-def saved(song: mido.MidiFile) -> bytes:
-    file = io.BytesIO()
-    song.save(file=file)
-    return file.getvalue()
 
 
 def test_mutants_raise_nothing_but_midi_error(songs):
