@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midinet.codec import CodecSettings, encode
+from midinet.codec import CodecSettings, encode, tokens_to_notes
 from midinet.corpus import open_corpus
 from midinet.errors import OptionError
 from midinet.vocabulary import NOTE_OFF, PAD, STEP_MS, TIME_SHIFT
@@ -69,23 +69,23 @@ def open_song(
         seed: chooses the random song.
 
     Returns:
-        Its tokens and its name.
+        Its tokens, written again if those of the data set mean something else, and its name.
 
     Raises:
         CorpusError: the folder holds no data set.
-        OptionError: no such song, or the data set's tokens mean something else.
+        OptionError: no such song, or it has nothing but percussion and the model knows none.
     """
     corpus = open_corpus(dataset)
-    if corpus.codec.drum_program != codec.drum_program:
-        raise OptionError(
-            f"{dataset} was made with drum_program {corpus.codec.drum_program}, the model learned "
-            f"with {codec.drum_program}: make the data set again with the model's"
-        )
     if name is None:
         index = int(np.random.default_rng(seed).integers(len(corpus)))
     else:
         index = _find(corpus.names, name, dataset)
-    return np.array(corpus.song(index)), corpus.names[index]
+    song, name = np.array(corpus.song(index)), corpus.names[index]
+    if corpus.codec.drum_program != codec.drum_program:
+        song = encode(tokens_to_notes(song, corpus.codec.drum_program), codec.drum_program)
+    if not len(song):
+        raise OptionError(f"{name} has nothing but percussion, of which the model knows nothing")
+    return song, name
 
 
 def open_primer(path: str | Path, codec: CodecSettings) -> np.ndarray:

@@ -11,7 +11,7 @@ from midinet.errors import CorpusError, MidiError, ModelError, OptionError
 from midinet.generation import generate
 from midinet.model import build_model, save_model
 from midinet.parameters import Parameters
-from midinet.seeds import SeedLength
+from midinet.seeds import SeedLength, open_song
 from midinet.smf import read_midi
 from midinet.vocabulary import DRUM_PROGRAM, PROGRAM, TIME_SHIFT
 
@@ -250,10 +250,25 @@ def test_a_midi_file_without_notes_is_nothing_to_go_on_from(compose, tmp_path):
         compose(primer=tmp_path / "empty.mid")
 
 
-def test_a_data_set_whose_tokens_mean_something_else_is_refused(compose, midi_folder, tmp_path):
-    midinet.preprocess(midi_folder, tmp_path / "set", drum_program=None, workers=1, quiet=True)
-    with pytest.raises(OptionError, match=f"drum_program None.*{DRUM_PROGRAM}"):
-        compose(dataset=tmp_path / "set")
+@pytest.mark.parametrize(("of_set", "of_model"), [(None, DRUM_PROGRAM), (DRUM_PROGRAM, None)])
+def test_a_song_is_written_again_in_the_tokens_of_the_model(
+    midi_folder, tmp_path, of_set, of_model
+):
+    midinet.preprocess(midi_folder, tmp_path / "set", drum_program=of_set, workers=1, quiet=True)
+    song, name = open_song(tmp_path / "set", "song 01", CodecSettings(of_model), seed=0)
+    notes = midinet.read_midi(midi_folder / name)
+    if of_set is None:
+        notes = notes[~notes.is_drum]
+    np.testing.assert_array_equal(song, midinet.encode(notes, of_model))
+
+
+def test_a_song_of_percussion_gives_a_model_without_it_nothing_to_go_on_from(tmp_path):
+    drums = mido.MidiTrack([mido.Message("note_on", channel=9, note=38, velocity=90)])
+    (tmp_path / "midi").mkdir()
+    mido.MidiFile(tracks=[drums]).save(tmp_path / "midi" / "solo.mid")
+    midinet.preprocess(tmp_path / "midi", tmp_path / "set", workers=1, quiet=True)
+    with pytest.raises(OptionError, match=r"solo\.mid has nothing but percussion"):
+        open_song(tmp_path / "set", None, CodecSettings(None), seed=0)
 
 
 def test_the_model_is_the_one_named_or_the_one_here_or_the_demo(tmp_path, monkeypatch):
