@@ -118,21 +118,26 @@ class Loop:
             TrainingInterrupted: Ctrl-C or SIGTERM.
             TrainingError: the loss is no longer a number.
         """
+        with _StopSignals() as signals:
+            return self._run(epochs, patience, checkpoint_every_s, signals)
+
+    def _run(
+        self, epochs: int, patience: int | None, checkpoint_every_s: float, signals: _StopSignals
+    ) -> list[dict[str, Any]]:
         state = self.state
+        if state.step == 0:
+            # From now on there is something to restore, and a folder that can't be written shows.
+            self._save()
         steps_an_epoch = num_batches(self._windows(0), self.model.parameters.batch_size)
         logs = self.folder / LOGS_FOLDER if self._writes else None
         progress = Progress(logs, epochs * steps_an_epoch)
         progress.describe(state.identity)
-        if state.step == 0:
-            # From now on there is something to restore, and a folder that can't be written shows.
-            self._save(progress)
-        with _StopSignals() as signals:
-            while state.epoch < epochs and not self._out_of_patience(patience):
-                self._train_epoch(epochs, checkpoint_every_s, signals, progress)
-                self._finish_epoch(progress)
-                if signals.received is not None:
-                    self._stop(signals.received, progress)
-        self._save(progress)
+        while state.epoch < epochs and not self._out_of_patience(patience):
+            self._train_epoch(epochs, checkpoint_every_s, signals, progress)
+            self._finish_epoch(progress)
+            if signals.received is not None:
+                self._stop(signals.received, progress)
+        self._save()
         progress.close()
         if self._writes:
             training_curves(state.history, self.folder / PICTURE_FILE)
@@ -162,7 +167,9 @@ class Loop:
             if signals.received is not None:
                 self._stop(signals.received, progress)
             if time.monotonic() - self._last_save >= checkpoint_every_s:
-                self._save(progress)
+                self._save()
+                # What was logged before the checkpoint is not logged again after a restore.
+                progress.flush()
 
     def _step(self, batch: tuple[tf.Tensor, ...]) -> Sums:
         """Trains on one batch."""
@@ -237,15 +244,14 @@ class Loop:
             }
             save_model(self.model, self.folder)
 
-    def _save(self, progress: Progress) -> None:
+    def _save(self) -> None:
         if self._writes:
             arrays = {name: variable.numpy() for name, variable in self._variables.items()}
             self._checkpoints.save(self.state, arrays)
-            progress.flush()
         self._last_save = time.monotonic()
 
     def _stop(self, signal_number: int, progress: Progress) -> None:
-        self._save(progress)
+        self._save()
         progress.close()
         raise TrainingInterrupted(
             f"stopped in epoch {self.state.epoch + 1} after {self.state.batch} batches, saved",

@@ -1,0 +1,163 @@
+"""train.py as a user runs it: one line for bad input, and a run that survives being killed."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train as script
+from midinet.checkpoints import Checkpoints
+from midinet.model import open_model
+from midinet.training import TrainingInterrupted, train
+from tests.test_training import TINY, scalars
+
+SCRIPT = Path(script.__file__)
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def parameters(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "parameters.json"
+    path.write_text(json.dumps(TINY.to_dict()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(EPOCHS, folder, dataset, parameters=TINY, seed=3)
+    return folder
+
+
+def command(folder, dataset, parameters, *more):
+    options = ["-e", EPOCHS, "-s", folder, "-d", dataset, "--parameters", parameters, "--seed", 3]
+    options += ["--checkpoint_every", 0, *more]
+    return [sys.executable, str(SCRIPT), *map(str, options)]
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_progress(process, folder):
+    """Waits until a checkpoint is written that was not there before."""
+    before = Checkpoints(folder / "checkpoints").paths()
+    deadline = time.monotonic() + 120
+    while Checkpoints(folder / "checkpoints").paths() in (before, []):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_same_run(folder, expected):
+    for name, array in Checkpoints(expected / "checkpoints").load()[1].items():
+        np.testing.assert_array_equal(Checkpoints(folder / "checkpoints").load()[1][name], array)
+    losses = scalars(folder / "logs" / "train", "batch_loss")
+    assert losses == pytest.approx(scalars(expected / "logs" / "train", "batch_loss"), abs=1e-6)
+    for name, variable in open_model(expected).weights_by_name().items():
+        np.testing.assert_array_equal(open_model(folder).weights_by_name()[name], variable)
+
+
+def test_interrupted_and_killed_it_still_ends_as_if_undisturbed(
+    dataset, parameters, undisturbed, tmp_path
+):
+    first = start(tmp_path, dataset, parameters)
+    wait_for_progress(first, tmp_path)
+    first.send_signal(signal.SIGINT)
+    output, errors = first.communicate(timeout=60)
+    assert first.returncode == 130, errors
+    assert "Epoch 1/3" in output
+    assert errors.count("\n") == 1
+    assert errors.startswith("midinet: stopped in epoch 1")
+    assert errors.rstrip().endswith("--restore")
+
+    second = start(tmp_path, dataset, parameters, "--restore")
+    wait_for_progress(second, tmp_path)
+    second.kill()
+    assert second.wait() == -signal.SIGKILL
+
+    third = start(tmp_path, dataset, parameters, "--restore")
+    output, errors = third.communicate(timeout=120)
+    assert (third.returncode, errors) == (0, "")
+    assert f"Epoch {EPOCHS}/{EPOCHS}" in output
+    assert_same_run(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_ten_times_at_random(dataset, parameters, undisturbed, tmp_path):
+    # It writes a checkpoint after every step, so some of the kills fall into a write.
+    chance = random.Random(0)
+    for _ in range(10):
+        process = start(tmp_path, dataset, parameters, "--restore")
+        if Checkpoints(tmp_path / "checkpoints").paths():
+            wait_for_progress(process, tmp_path)
+        time.sleep(chance.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+    process = start(tmp_path, dataset, parameters, "--restore")
+    assert process.wait(timeout=120) == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_signal_becomes_its_exit_status(monkeypatch, capsys):
+    def stopped(**_):
+        raise TrainingInterrupted("stopped, saved", signal.SIGTERM)
+
+    monkeypatch.setattr("midinet.training.train", stopped)
+    with pytest.raises(SystemExit) as stop:
+        script.main(["-e", "1", "-d", "data"])
+    assert stop.value.code == 143
+    assert capsys.readouterr().err == "midinet: stopped, saved\n"
+
+
+def test_the_command_line_of_2021_still_works(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("midinet.training.train", lambda **options: seen.update(options))
+    assert script.main(["-e", "250", "-s", "midinet_model", "-d", "rs_ost", "--restore"]) == 0
+    assert (seen["epochs"], seen["save_directory"], seen["dataset"]) == (
+        250,
+        "midinet_model",
+        "rs_ost",
+    )
+    assert seen["restore"] is True
+    assert script.main(["--epochs", "2", "--save_directory", "m", "--dataset", "d"]) == 0
+    assert (seen["epochs"], seen["save_directory"], seen["restore"]) == (2, "m", False)
+    assert script.main(["-e", "1", "-d", "d"]) == 0
+    assert seen["save_directory"] == "midinet_model"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-e", "0"], "epochs is 0"),
+        (["-d", "nowhere"], "nowhere"),
+        (["--parameters", "none.json"], "none.json"),
+        (["--init_from", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(dataset, parameters, tmp_path, capsys, options, said):
+    arguments = ["-e", "1", "-s", str(tmp_path / "new"), "-d", str(dataset)]
+    arguments += ["--parameters", str(parameters), *options]
+    assert script.main(arguments) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("midinet: ")
+    assert errors.count("\n") == 1
+    assert said in errors
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_one_line(dataset, parameters, tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    arguments = ["-e", "1", "-s", str(tmp_path / "file" / "model"), "-d", str(dataset)]
+    assert script.main([*arguments, "--parameters", str(parameters)]) == 1
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert str(tmp_path / "file") in errors
