@@ -84,6 +84,7 @@ def find_events(data: np.ndarray, tracks: list[tuple[int, int]]) -> Events:
     """
     events, one_byte_runs = _gather(data, tracks, _positions(data, tracks, num_modes=1))
     if one_byte_runs:
+        del events
         events, _ = _gather(data, tracks, _positions(data, tracks, num_modes=2))
     return events
 
@@ -102,14 +103,17 @@ def _gather(data: np.ndarray, tracks: list[tuple[int, int]], at: np.ndarray) -> 
     del delta_size
     status = data.take(at)
     is_explicit = status >= 0x80
-    # Running status: the track's latest channel status goes on, over events that are none.
-    latest = np.arange(len(at))
-    latest[~is_explicit | (status >= 0xF0)] = -1
-    np.maximum.accumulate(latest, out=latest)
-    has_status = latest >= first_of_track[:-1].repeat(events_in_track)
+    one_byte_runs = False
     running = np.flatnonzero(~is_explicit)
-    status[running] = status.take(latest[running]) * has_status[running]
-    one_byte_runs = bool(((status[running] & 0xE0) == 0xC0).any())
+    if len(running):
+        # The track's latest channel status goes on, over events that are none.
+        latest = np.arange(len(at))
+        latest[~is_explicit | (status >= 0xF0)] = -1
+        np.maximum.accumulate(latest, out=latest)
+        latest = latest[running]
+        has_status = latest >= first_of_track[:-1].repeat(events_in_track)[running]
+        status[running] = status[latest] * has_status
+        one_byte_runs = bool(((status[running] & 0xE0) == 0xC0).any())
     at += is_explicit
     return Events(tick, status, at, first_of_track), one_byte_runs
 
@@ -136,18 +140,21 @@ def read_variable(data: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _positions(data: np.ndarray, tracks: list[tuple[int, int]], num_modes: int) -> np.ndarray:
     """Where the events of all tracks begin, ascending: `(N,)`."""
     size = len(data) - LOOKAHEAD_BYTES
-    window = _Window(data, 0, 0, num_modes)
-    found = []
+    window = None
+    found = [np.empty(0, np.int64)]
     for start, end in tracks:
         state, limit = num_modes * start, num_modes * end
         while state < limit:
             position = state // num_modes
-            if not window.low <= position < window.high:
-                found.append(window.positions())
+            if window is None or not window.low <= position < window.high:
+                if window is not None:
+                    found.append(window.positions())
                 high = min(position + _WINDOW_BYTES, size)
                 window = _Window(data, position, high, num_modes)
             state = window.walk(state, limit)
-    return np.concatenate([*found, window.positions()])
+    if window is not None:
+        found.append(window.positions())
+    return np.concatenate(found)
 
 
 class _Window:
@@ -189,14 +196,14 @@ class _Window:
 
     def positions(self) -> np.ndarray:
         """Where the visited events begin, ascending."""
-        if not self._visited:
-            return np.empty(0, np.int64)
-        eight = np.empty((len(self._visited), _LEAP), np.int64)
-        eight[:, 0] = self._visited
+        visits = len(self._visited)
+        eight = np.empty((_LEAP, visits), np.int64)
+        eight[0] = self._visited
         for event in range(1, _LEAP):
-            eight[:, event] = self._inside.take(eight[:, event - 1])
+            eight[event] = self._inside.take(eight[event - 1])
         stops, up_to = np.array(self._stops).T
-        states = eight[eight < stops.repeat(np.diff(up_to, prepend=0))[:, None]]
+        up_to[1:] -= up_to[:-1].copy()
+        states = eight.T[(eight < stops.repeat(up_to)).T]
         return (states + self._base) // self._num_modes
 
 
