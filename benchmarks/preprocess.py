@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 import mido  # noqa: E402
+
 from midinet import encode, read_midi  # noqa: E402
 from tests.midi_bytes import chunk, event  # noqa: E402
 

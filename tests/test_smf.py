@@ -358,11 +358,10 @@ HOSTILE = {
     "nothing but zeros": HEAD + chunk(bytes(2_000_000)),
     "a long text": HEAD + chunk(meta(0, 1, bytes(2_000_000)) + BODY),
     "a million realtime bytes": HEAD + chunk(b"\0\xf8" * 1_000_000),
-    "65,535 tracks": header(65_535) + chunk(BODY) * 65_535,
-    "65,535 patterns": header(65_535, file_format=2) + chunk(BODY) * 65_535,
-    "tracks of wrong length": HEAD + b"MTrk\xff\xff\xff\xff\0" * 30_000,
-    "more tracks than a file can have": HEAD + chunk(b"") * 80_000,
-    "chunks of unknown kinds": HEAD + chunk(b"", b"XXXX") * 50_000,
+    "many tracks": header(65_535) + chunk(BODY) * 10_000,
+    "many patterns": header(65_535, file_format=2) + chunk(BODY) * 10_000,
+    "tracks of wrong length": HEAD + b"MTrk\xff\xff\xff\xff\0" * 10_000,
+    "chunks of unknown kinds": HEAD + chunk(b"", b"XXXX") * 20_000,
     "chunk names on end": HEAD + b"MTrk" * 100_000,
 }
 
@@ -380,6 +379,12 @@ def test_hostile_files_cost_memory_in_proportion_to_their_size(what):
     assert peak < 40 * len(data) + 4_000_000
     assert len(tokens) < len(data) + 100_000
     assert not faults(notes)
+
+
+@pytest.mark.parametrize("file_format", [1, 2])
+def test_the_most_tracks_a_file_can_have_are_read_and_no_more(file_format):
+    data = header(65_535, 96, file_format) + chunk(event(0, 0x90, 60, 1) + event(1, 60, 0)) * 65_600
+    assert len(read_midi(data)) == 65_535
 
 
 @pytest.fixture(scope="module")
