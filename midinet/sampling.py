@@ -34,7 +34,7 @@ from midinet.vocabulary import PAD
 
 CALL_TOKENS = 256  # made by one call of the compiled loop; each call copies the caches once
 _CACHE_UNIT = 256  # caches are multiples of this many rows long
-_FEW_ROWS = 4  # a product with fewer rows than this takes XLA's slow path on a CPU
+_MANY_PIECES = 4  # for so many, reading less is worth compiling for more lengths
 _HIDDEN = -1e9  # score of a key that may not be seen
 _HUGE = 1e30  # logits are kept within +-this, so that any allowed token beats a forbidden one
 
@@ -144,7 +144,7 @@ def _capacities(B: int, L: int, most: int) -> list[int]:
     Short caches are read faster, but each length costs more than a second of compiling. With one
     piece, half and whole windows win; several pieces gain more by reading less.
     """
-    shortest = L // 2 if B < _FEW_ROWS else L // 4
+    shortest = L // 2 if B < _MANY_PIECES else L // 4
     capacities = []
     rows = max(_CACHE_UNIT, -(-shortest // _CACHE_UNIT) * _CACHE_UNIT)
     while rows < min(L, most):
@@ -157,7 +157,7 @@ class Block(NamedTuple):
     """The weights of one decoder block as the loop reads them."""
 
     qkv: tuple[tf.Tensor, tf.Tensor]  # kernel (D, 3D) and bias; q scaled by 1 / sqrt(d)
-    rows: tf.Tensor  # (2L, d): E, then zeros, so that any slice from a row of E lies inside
+    rows: tf.Tensor  # (d, 2L): E transposed, then zeros: slices of C from any row of E lie inside
     output: tuple[tf.Tensor, tf.Tensor]
     norm_1: tuple[tf.Tensor, tf.Tensor]
     feed_forward_1: tuple[tf.Tensor, tf.Tensor]
@@ -197,7 +197,7 @@ def prepare(named: Mapping[str, Any]) -> Weights:
         qkv = tuple(tf.concat(same, axis=-1) for same in zip(*parts, strict=True))
         return Block(
             qkv,
-            tf.pad(E, ((0, E.shape[0]), (0, 0))),
+            tf.pad(tf.transpose(E), ((0, 0), (0, E.shape[0]))),
             pair(f"{name}/output"),
             pair(f"{name}/norm_1", "gamma", "beta"),
             pair(f"{name}/feed_forward_1"),
@@ -224,11 +224,11 @@ def fill_caches(weights: Weights, tokens: np.ndarray, capacity: int) -> Caches:
     D = x.shape[2]
     caches = []
     for block in weights.blocks:
-        d = block.rows.shape[1]
+        d = block.rows.shape[0]
         qkv = tf.reshape(_dense(x, block.qkv), (B, T, 3, D // d, d))
         q, k, v = tf.unstack(tf.transpose(qkv, (2, 0, 3, 1, 4)))  # (B, H, T, d)
         if T:
-            y = relative_attention(q, k, v, block.rows[: weights.longest])
+            y = relative_attention(q, k, v, tf.transpose(block.rows)[: weights.longest])
             y = tf.reshape(tf.transpose(y, (0, 2, 1, 3)), (B, T, D))
             x = _after_attention(block, x, y)
         rows = tuple(tf.reshape(part, (B * D // d, T, d)) for part in (k, v))
@@ -247,12 +247,6 @@ def _dense(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     return tf.matmul(x, kernel) + bias
 
 
-def _dense_rows(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-    """`_dense` for x `(B, D)`, with enough rows for XLA's fast path."""
-    B = x.shape[0]
-    return _dense(tf.tile(x, (-(-_FEW_ROWS // B), 1)), weights)[:B]
-
-
 def _layer_norm(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     gamma, beta = weights
     x -= tf.reduce_mean(x, axis=-1, keepdims=True)
@@ -260,12 +254,10 @@ def _layer_norm(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor
     return x * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * gamma + beta
 
 
-def _after_attention(
-    block: Block, x: tf.Tensor, y: tf.Tensor, dense: Callable[..., tf.Tensor] = _dense
-) -> tf.Tensor:
+def _after_attention(block: Block, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """The rest of a decoder block behind what its heads found, y: `(.., D)`."""
-    x = _layer_norm(x + dense(y, block.output), block.norm_1)
-    y = dense(tf.nn.relu(dense(x, block.feed_forward_1)), block.feed_forward_2)
+    x = _layer_norm(x + _dense(y, block.output), block.norm_1)
+    y = _dense(tf.nn.relu(_dense(x, block.feed_forward_1)), block.feed_forward_2)
     return _layer_norm(x + y, block.norm_2)
 
 
@@ -283,19 +275,22 @@ def next_logits(
     future = tf.where(tf.range(C) > position, _HIDDEN, 0.0)
     new_caches = []
     for block, (keys, values) in zip(weights.blocks, caches, strict=True):
-        qkv = tf.reshape(_dense_rows(x, block.qkv), (B, 3, H, d))
+        qkv = tf.reshape(_dense(x, block.qkv), (B, 3, H, d))
         q, k, v = (tf.reshape(qkv[:, part], (B * H, 1, d)) for part in range(3))
         # Rank 3, and no axis of size 1 in front, else XLA copies the caches for every token.
         keys = xla.dynamic_update_slice(keys, k, tf.stack([0, position, 0]))
         values = xla.dynamic_update_slice(values, v, tf.stack([0, position, 0]))
         # Key j is at distance position - j: row L - 1 - position + j.
-        rows = xla.dynamic_slice(block.rows, [weights.longest - 1 - position, 0], [C, d])
+        rows = xla.dynamic_slice(block.rows, [0, weights.longest - 1 - position], [d, C])
         scores = tf.matmul(q, keys, transpose_b=True)  # (B * H, 1, C)
-        scores += tf.matmul(q[:, 0], rows, transpose_b=True)[:, None] + future
-        y = tf.reshape(tf.matmul(tf.nn.softmax(scores), values), (B, D))
-        x = _after_attention(block, x, y, _dense_rows)
+        scores += tf.matmul(q[:, 0], rows)[:, None] + future
+        # Softmax, divided by its sum where that is short: behind the product.
+        shares = tf.exp(scores - tf.reduce_max(scores, axis=2, keepdims=True))
+        y = tf.matmul(shares, values) / tf.reduce_sum(shares, axis=2, keepdims=True)
+        y = tf.reshape(y, (B, D))
+        x = _after_attention(block, x, y)
         new_caches.append((keys, values))
-    return _dense_rows(x, weights.logits), tuple(new_caches)
+    return _dense(x, weights.logits), tuple(new_caches)
 
 
 def choose(
