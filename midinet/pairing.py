@@ -92,14 +92,13 @@ def _hold(
     if not is_down.any():
         return
     is_up = (is_pedal & ~is_down) | (controller == _RESET_CONTROLLERS)
-    holds, cuts = np.zeros(len(channel) + 1, bool), np.zeros(len(channel), bool)
+    holds = np.zeros(len(channel) + 1, bool)
     holds[controls[is_down]] = True
-    cuts[controls[is_sound_off]] = True
 
     released = np.flatnonzero(end < len(channel))
     off = end[released]
     pedal = _ChannelMarks(channel, controls[is_up | is_down]).latest(off)
-    held = holds[pedal] & ~cuts[off]
+    held = holds[pedal]
     lets_go = _ChannelMarks(channel, controls[is_up | is_sound_off])
     end[released[held]] = lets_go.following(off[held])
 
@@ -155,8 +154,8 @@ def _first_in_first_out(
     begins = np.ones(len(key), bool)  # a group: what has key and rank in common
     begins[1:] = (key[1:] != key[:-1]) | (rank[1:] != rank[:-1])
     first = np.flatnonzero(begins)
-    if is_on[first].all() and (begins[1:] | (is_on[1:] != is_on[:-1])).all():
-        closed = np.flatnonzero(is_on[:-1] & ~begins[1:])  # as in most files, they take turns
+    if (begins[1:] | (is_on[1:] != is_on[:-1])).all():  # in most files they take turns
+        closed = np.flatnonzero(is_on[:-1] & ~begins[1:])
         return order[closed], order[closed + 1]
 
     group = np.cumsum(begins) - 1

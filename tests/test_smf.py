@@ -288,14 +288,18 @@ def test_a_wrong_chunk_length_does_not_cost_the_next_track(length):
 def test_data_bytes_over_127_are_as_loud_and_high_as_it_goes():
     track = event(0, 0x90, 60, 200) + event(BEAT, 0x80, 60, 200)
     assert rows(midi(track)) == [(0, 500, 0, 60, 127)]
+    track = event(0, 0x90, 200, 100) + event(BEAT, 0x80, 200, 0)
+    assert rows(midi(track)) == [(0, 500, 0, 127, 100)]
 
 
 @pytest.mark.parametrize(
     "between", [meta(0, 1, b"text"), b"\0\xf0\1\xf7", b"\0\xf8"], ids=["meta", "sysex", "realtime"]
 )
 def test_running_status_goes_on_behind_events_that_should_end_it(between):
-    track = event(0, 0x90, 60, 100) + between + event(BEAT, 60, 0)
+    track = event(0, 0x90, 60, 100) + between + event(BEAT, 60, 0) + meta(BEAT, 1)
     assert spans(midi(track)) == [(0, 500)]
+    programs = event(0, 0xC0, 5) + between + event(0, 6) + event(0, 7)
+    assert rows(midi(programs + NOTE)) == [(0, 500, 7, 60, 100)]
 
 
 def test_running_status_does_not_go_on_into_the_next_track():
