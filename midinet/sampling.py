@@ -34,7 +34,7 @@ from midinet.vocabulary import PAD
 
 CALL_TOKENS = 256  # made by one call of the compiled loop; each call copies the caches once
 _CACHE_UNIT = 256  # caches are multiples of this many rows long
-_MANY_PIECES = 4  # for so many, reading less is worth compiling for more lengths
+_CACHE_LENGTHS = ((16, 4), (4, 2), (1, 1))  # from so many pieces on, so many lengths
 _HIDDEN = -1e9  # score of a key that may not be seen
 _HUGE = 1e30  # logits are kept within +-this, so that any allowed token beats a forbidden one
 
@@ -141,16 +141,16 @@ def _uniforms(generators: Sequence[np.random.Generator], count: int) -> np.ndarr
 def _capacities(B: int, L: int, most: int) -> list[int]:
     """The lengths of caches to use, ascending, for windows of up to `most` tokens.
 
-    Short caches are read faster, but each length costs more than a second of compiling. With one
-    piece, half and whole windows win; several pieces gain more by reading less.
+    Short caches are read faster, but each length takes more than a second to compile, which only
+    many pieces make up for.
     """
-    shortest = L // 2 if B < _MANY_PIECES else L // 4
-    capacities = []
-    rows = max(_CACHE_UNIT, -(-shortest // _CACHE_UNIT) * _CACHE_UNIT)
-    while rows < min(L, most):
-        capacities.append(rows)
-        rows *= 2
-    return [*capacities, min(L, -(-min(rows, most) // _CACHE_UNIT) * _CACHE_UNIT)]
+    parts = next(parts for pieces, parts in _CACHE_LENGTHS if pieces <= B)
+    longest = min(L, _round_up(most, _CACHE_UNIT))
+    return [*range(unit := _round_up(L / parts, _CACHE_UNIT), longest, unit), longest]
+
+
+def _round_up(number: float, unit: int) -> int:
+    return math.ceil(number / unit) * unit
 
 
 class Block(NamedTuple):

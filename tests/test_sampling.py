@@ -78,25 +78,27 @@ def test_greedy_output_is_the_greedy_output_of_the_full_model_over_three_windows
         np.testing.assert_array_equal(piece, sampling.until_end(expected))
 
 
-def test_caches_that_grow_hold_what_they_held():
-    model = make_model(longest=512)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling, "_capacities", lambda B, L, most: [512])
-        at_once = sampling.compose(model, [NOTHING], 400, settings=Settings(1, rules=None))
-    in_steps = sampling.compose(model, [NOTHING], 400, settings=Settings(1, rules=None))
+def test_caches_that_grow_hold_what_they_held(monkeypatch):
+    model, settings = make_model(longest=512), Settings(1, rules=None)
+    monkeypatch.setattr(sampling, "_capacities", lambda B, L, most: [64, 128])
+    in_steps = sampling.compose(model, [NOTHING], 120, settings=settings)
+    monkeypatch.setattr(sampling, "_capacities", lambda B, L, most: [128])
+    at_once = sampling.compose(model, [NOTHING], 120, settings=settings)
     np.testing.assert_array_equal(in_steps[0], at_once[0])
 
 
 @pytest.mark.parametrize(
     ("B", "longest", "most", "expected"),
     [
-        (1, 2048, 100, [256]),  # a short run compiles one length only
+        (1, 2048, 100, [256]),
         (1, 2048, 1000, [1024]),
-        (1, 2048, 3012, [1024, 2048]),
-        (4, 2048, 3012, [512, 1024, 2048]),
-        (1, 2000, 3012, [1024, 2000]),
-        (1, 48, 3012, [48]),
-        (8, 48, 10, [48]),
+        (1, 2048, 3012, [2048]),  # for one piece, compiling twice would cost more than it gains
+        (4, 2048, 3012, [1024, 2048]),
+        (4, 2048, 1024, [1024]),
+        (4, 2000, 3012, [1024, 2000]),
+        (16, 2048, 3012, [512, 1024, 1536, 2048]),
+        (16, 2048, 700, [512, 768]),
+        (16, 48, 3012, [48]),
     ],
 )
 def test_caches_have_few_lengths(B, longest, most, expected):
