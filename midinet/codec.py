@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     import mido
 
 DRUM_STEPS = 10  # percussion has no NOTE_OFF: it sounds for 100 ms or until the next stroke
-# Which VELOCITY token is nearest to each velocity; 0 would be silence.
+# Which VELOCITY token is nearest to each velocity. The vocabulary ends at 124, and 0 would be
+# silence: so 127 becomes 124 and 1 becomes 4, off by 3; all others are off by 2 at most.
 _LEVELS = np.clip((np.arange(256) + VELOCITY_STEP // 2) // VELOCITY_STEP, 1, VELOCITY.size - 1)
 _NEVER = np.int64(1) << 40  # steps: later than any song
 _DEFAULT_VELOCITY = 64  # of notes before any VELOCITY token, which no encoder writes

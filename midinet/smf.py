@@ -9,6 +9,7 @@ Source of the format: "Standard MIDI-File Format Spec. 1.1", MIDI Manufacturers 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -91,14 +92,19 @@ def read_midi(source: str | Path | bytes, sustain: bool = True) -> Notes:
         return _read(source, sustain)
     try:
         with open(source, "rb") as file:
-            return _read(file.read(MAX_BYTES + 1), sustain)
+            _check_size(os.fstat(file.fileno()).st_size)
+            return _read(file.read(), sustain)
     except MidiError as error:
         raise MidiError(error.reason, error.offset, str(source)) from None
 
 
-def _read(data: bytes, sustain: bool) -> Notes:
-    if len(data) > MAX_BYTES:
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
         raise MidiError(f"larger than {MAX_BYTES >> 20} MB", MAX_BYTES)
+
+
+def _read(data: bytes, sustain: bool) -> Notes:
+    _check_size(len(data))
     header = data.find(b"MThd", 0, _HEADER_SEARCH_BYTES)
     if header < 0:
         raise MidiError("no MThd header" if data else "the file is empty")
