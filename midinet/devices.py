@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,29 @@ def worker_place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes."""
     return worker_place(strategy)[0] == 0
+
+
+def from_chief(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.ndarray:
+    """Gives every worker the chief's array; all call it with arrays of the same shape and type."""
+    if worker_place(strategy)[1] == 1:
+        return array
+    nothing = np.zeros_like(array)
+
+    def part(context: tf.distribute.distribute_lib.ValueContext) -> np.ndarray:
+        return array if context.replica_id_in_sync_group == 0 else nothing
+
+    parts = strategy.experimental_distribute_values_from_function(part)
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None).numpy()
+
+
+def json_from_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
+    """Gives every worker the chief's JSON value; the others' is not looked at."""
+    text = json.dumps(value).encode() if is_chief(strategy) else b""
+    size = int(from_chief(strategy, np.array(len(text), np.int64)))
+    # int32: the sums that carry it are not made for bytes.
+    letters = np.zeros(size, np.int32)
+    letters[: len(text)] = np.frombuffer(text, np.uint8)
+    return json.loads(from_chief(strategy, letters).astype(np.uint8).tobytes())
 
 
 def choose_precision(precision: str) -> str:

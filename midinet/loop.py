@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +17,7 @@ from midinet.backend import tf
 from midinet.batches import Windows, dataset, num_batches
 from midinet.checkpoints import Checkpoints, RunState
 from midinet.corpus import Corpus
-from midinet.devices import Sharing, is_chief
+from midinet.devices import Sharing, from_chief, is_chief
 from midinet.errors import TrainingError
 from midinet.model import MusicTransformer, save_model
 from midinet.optimizer import Adam, learning_rate
@@ -92,6 +93,7 @@ class Loop:
         state: RunState,
     ):
         self.model, self.corpus, self.folder, self.state = model, corpus, folder, state
+        self._strategy = strategy
         self._checkpoints = checkpoints
         self._writes = is_chief(strategy)
         self._variables = _named_variables(model, optimizer)
@@ -101,10 +103,17 @@ class Loop:
         self._is_compiled = False
         self._last_save = 0.0
 
-    def assign(self, arrays: dict[str, np.ndarray]) -> None:
-        """Puts a checkpoint's numbers into the model and the optimiser."""
-        for name, variable in self._variables.items():
-            variable.assign(arrays[name])
+    def assign(self, names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
+        """Puts numbers into the model and the optimiser, on every worker those of the chief.
+
+        Args:
+            names: of the variables that get some.
+            arrays: one a name; only the chief needs them.
+        """
+        for name in names:
+            variable = self._variables[name]
+            array = arrays.get(name, np.zeros(variable.shape, variable.dtype.as_numpy_dtype))
+            variable.assign(from_chief(self._strategy, array))
 
     def run(
         self, epochs: int, patience: int | None, checkpoint_every_s: float

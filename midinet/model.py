@@ -8,6 +8,7 @@ folder is ever run.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
@@ -83,8 +84,9 @@ class MusicTransformer(keras.Model):
             )
         x = self.embedding(ids)
         for index, block in enumerate(self.blocks):
-            run = tf.recompute_grad(block) if self._save_memory else block
-            x = run(x, None if dropout_seed is None else other_seed(dropout_seed, 2 * index))
+            seed = None if dropout_seed is None else other_seed(dropout_seed, 2 * index)
+            run = functools.partial(block, seed=seed)
+            x = tf.recompute_grad(run)(x) if self._save_memory else run(x)
         return self.logits(x)
 
     def weights_by_name(self) -> dict[str, Any]:

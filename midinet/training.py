@@ -6,13 +6,21 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from midinet.backend import keras, tf
 from midinet.checkpoints import Checkpoints, RunState, differences
 from midinet.corpus import Corpus, open_corpus
-from midinet.devices import choose_precision, choose_strategy, precision_policy
+from midinet.devices import (
+    choose_precision,
+    choose_strategy,
+    is_chief,
+    json_from_chief,
+    precision_policy,
+)
 from midinet.errors import OptionError, TrainingError
 from midinet.loop import Loop, TrainingInterrupted
-from midinet.model import WEIGHTS_FILE, MusicTransformer, build_model, open_model
+from midinet.model import WEIGHTS_FILE, build_model, open_model
 from midinet.optimizer import Adam
 from midinet.parameters import Parameters
 from midinet.steps import initial_loss_scale
@@ -74,23 +82,27 @@ def train(
         parameters = Parameters.load(parameters)
     corpus = open_corpus(dataset)
     checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
-    restored = _find_run(folder, checkpoints, restore)
-    identity = _identity(parameters, corpus, seed, restored[0] if restored else None)
-    if restored:
-        _check_identity(restored[0].identity, identity, folder)
-
-    strategy = choose_strategy()
     precision = choose_precision(precision)
-    keras.utils.set_random_seed(identity["seed"])
+    strategy = choose_strategy()
+    state: RunState | None = None
+    arrays: dict[str, np.ndarray] = {}
+    # Other workers need no folder: they hear from the chief where the run starts.
+    if is_chief(strategy):
+        state, arrays = _starting_point(
+            folder, checkpoints, restore, init_from, parameters, corpus, seed
+        )
+    told = json_from_chief(strategy, state and [dataclasses.asdict(state), list(arrays)])
+    state, names = RunState(**told[0]), told[1]
+    _check_identity(state.identity, _identity(parameters, corpus, state.identity["seed"]), folder)
+
+    if precision != "mixed_float16" or state.loss_scale == 1:
+        state.loss_scale = initial_loss_scale(precision)
+    keras.utils.set_random_seed(state.identity["seed"])
     with strategy.scope(), precision_policy(precision):
         model = build_model(parameters, corpus.codec, save_memory=save_memory)
         optimizer = Adam([variable.value for variable in model.trainable_variables])
-    state, arrays = restored or (RunState(identity, loss_scale=initial_loss_scale(precision)), {})
     loop = Loop(model, optimizer, strategy, corpus, folder, checkpoints, state)
-    if restored:
-        loop.assign(arrays)
-    elif init_from:
-        _copy_weights(init_from, model)
+    loop.assign(names, arrays)
     try:
         return loop.run(epochs, patience, checkpoint_every_minutes * 60)
     except TrainingInterrupted as stop:
@@ -101,8 +113,9 @@ def train(
             "out of memory: try --save_memory, a smaller batch_size or a smaller sequence_length"
         ) from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        reason = error.message.splitlines()[0]
         raise TrainingError(
-            f"another worker stopped: start all of them again with --restore ({error.message})"
+            f"another worker stopped: start all of them again with --restore ({reason})"
         ) from error
 
 
@@ -121,14 +134,27 @@ def _check_options(
         raise OptionError(f"seed is {seed}: it must be below {1 << 31}")
 
 
-def _find_run(
-    folder: Path, checkpoints: Checkpoints, restore: bool
-) -> tuple[RunState, dict[str, Any]] | None:
-    """The run to go on with; None: a new one starts, and nothing in the folder gets lost by it."""
+def _starting_point(
+    folder: Path,
+    checkpoints: Checkpoints,
+    restore: bool,
+    init_from: str | Path | None,
+    parameters: Parameters,
+    corpus: Corpus,
+    seed: int | None,
+) -> tuple[RunState, dict[str, np.ndarray]]:
+    """Where the run starts: its state, and the weights that are not fresh.
+
+    Raises:
+        TrainingError: nothing fits to restore, or the folder is taken.
+    """
     has_model = (folder / WEIGHTS_FILE).exists()
     has_checkpoints = bool(checkpoints.paths())
     if restore and has_checkpoints:
-        return checkpoints.load()
+        state, arrays = checkpoints.load()
+        seed_now = state.identity["seed"] if seed is None else seed
+        _check_identity(state.identity, _identity(parameters, corpus, seed_now), folder)
+        return state, arrays
     if restore and has_model:
         raise TrainingError(
             f"{folder} holds a model but no checkpoint to restore: to train it further, use "
@@ -140,15 +166,12 @@ def _find_run(
             f"{folder} already holds a {'run' if has_checkpoints else 'model'}: {ways}"
             f"another -s keeps it, --init_from {folder} with another -s starts from its model"
         )
-    return None
+    arrays = _weights_of(init_from, parameters) if init_from else {}
+    return RunState(_identity(parameters, corpus, seed or 0)), arrays
 
 
-def _identity(
-    parameters: Parameters, corpus: Corpus, seed: int | None, restored: RunState | None
-) -> dict[str, Any]:
+def _identity(parameters: Parameters, corpus: Corpus, seed: int) -> dict[str, Any]:
     """What fixes a run: two runs that share it see the same numbers."""
-    if seed is None:
-        seed = restored.identity["seed"] if restored else 0
     codec = dataclasses.asdict(corpus.codec)
     return {**parameters.to_dict(), **codec, "data set": corpus.fingerprint, "seed": seed}
 
@@ -162,23 +185,21 @@ def _check_identity(before: dict[str, Any], now: dict[str, Any], folder: Path) -
         )
 
 
-def _copy_weights(init_from: str | Path, model: MusicTransformer) -> None:
-    """Starts from a trained model's weights.
+def _weights_of(init_from: str | Path, parameters: Parameters) -> dict[str, np.ndarray]:
+    """The weights of a trained model that has the shape of the new one.
 
     Raises:
         TrainingError: it has another shape.
     """
-    source = open_model(init_from)
+    model = open_model(init_from)
     # Rate, batch and dropout may change from run to run; the weights' shapes may not.
     shape_before, shape_now = (
-        dataclasses.replace(m.parameters, dropout=0.0, learning_rate=1.0, batch_size=1).to_dict()
-        for m in (source, model)
+        dataclasses.replace(p, dropout=0.0, learning_rate=1.0, batch_size=1).to_dict()
+        for p in (model.parameters, parameters)
     )
     found = differences(shape_before, shape_now)
     if found:
         raise TrainingError(
             f"{init_from} has another shape: {'; '.join(found)}. Set parameters.json to its values"
         )
-    weights = source.weights_by_name()
-    for name, variable in model.weights_by_name().items():
-        variable.assign(weights[name])
+    return {name: variable.numpy() for name, variable in model.weights_by_name().items()}
