@@ -7,19 +7,13 @@ under its name only when it is whole.
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,16 +21,15 @@ import numpy as np
 
 from midinet.codec import CodecSettings, encode
 from midinet.errors import CorpusError, MidiError, OptionError, ParametersError
-from midinet.smf import read_midi
+from midinet.smf import MIDI_SUFFIXES, read_midi
 from midinet.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS, VOCAB_SIZE
+from midinet.workers import map_in_order
 
 FORMAT_VERSION = 1
 TOKENS_FILE, OFFSETS_FILE, DESCRIPTION_FILE = "tokens.npy", "offsets.npy", "dataset.json"
-MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 VALIDATION_SHARE = 0.1
 
 _TOKEN_TYPE, _OFFSET_TYPE = np.dtype("<u2"), np.dtype("<i8")
-_FILES_A_TASK = 8  # enough to hide the cost of passing work to a process
 _SCAN_TOKENS = 1 << 24  # looked at together when a data set is checked
 
 
@@ -134,7 +127,7 @@ def preprocess(
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
     try:
         partial.mkdir(parents=True)
-        songs = _map(functools.partial(_read_song, codec=codec), files, workers)
+        songs = map_in_order(functools.partial(_read_song, codec=codec), files, workers)
         names = [file.relative_to(input).as_posix() for file in files]
         summary = _write(partial, zip(names, _bar(songs, len(files), quiet), strict=True), codec)
         if not summary.songs:
@@ -211,52 +204,6 @@ def _read_song(file: Path, codec: CodecSettings) -> _Song:
     programs = np.where(notes.is_drum, NUM_PROGRAMS, notes.program.astype(np.int64))
     onsets = np.bincount(programs, minlength=NUM_PROGRAMS + 1)
     return _Song(tokens, len(notes), notes.duration_ms / 3_600_000, onsets, "", "")
-
-
-def _map(work: Callable[[Path], _Song], files: list[Path], workers: int) -> Iterator[_Song]:
-    """Does the work on all files, on several processes, and yields the results in order.
-
-    Only a few tasks a worker are under way at a time, so memory does not grow with the files.
-    """
-    if min(workers, len(files)) == 1:
-        yield from map(work, files)
-        return
-    # A process that runs TensorFlow has threads, and can't be forked safely.
-    can_fork = "tensorflow" not in sys.modules and hasattr(os, "fork")
-    context = multiprocessing.get_context("fork" if can_fork else "spawn")
-    tasks = (files[first : first + _FILES_A_TASK] for first in range(0, len(files), _FILES_A_TASK))
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
-    under_way: collections.deque[concurrent.futures.Future[list[_Song]]] = collections.deque()
-    try:
-        for task in tasks:
-            under_way.append(pool.submit(_do_task, work, task))
-            if len(under_way) >= 4 * workers:
-                yield from under_way.popleft().result()
-        while under_way:
-            yield from under_way.popleft().result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise CorpusError(
-            "a worker process was killed, perhaps for want of memory: try fewer --workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _do_task(work: Callable[[Path], _Song], files: list[Path]) -> list[_Song]:
-    return [work(file) for file in files]
-
-
-def _start_worker() -> None:
-    """Leaves Ctrl-C to the main process, and ends when that is gone, even by kill -9."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def leave_with_parent() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def _bar(songs: Iterable[_Song], total: int, quiet: bool) -> Iterable[_Song]:

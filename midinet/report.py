@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from midinet import cli
 from midinet.codec import tokens_to_notes
-from midinet.corpus import DESCRIPTION_FILE, MIDI_SUFFIXES, open_corpus
+from midinet.corpus import DESCRIPTION_FILE, open_corpus
 from midinet.errors import CorpusError, MidiError
 from midinet.metrics import METRICS
 from midinet.pictures import COLOURS, DPI, GRID, INK, style_axes, write_png
 from midinet.quoting import PassageIndex, repeated_share
-from midinet.smf import Notes, read_midi
+from midinet.smf import MIDI_SUFFIXES, Notes, read_midi
 
 REPETITION = "repeated windows"
 COPYING = "windows copied from training"

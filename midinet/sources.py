@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from midinet.errors import OptionError
-
-MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
+from midinet.smf import MIDI_SUFFIXES
 
 NOT_MIDI = "files that are not MIDI"
 NOT_MODEL = "files that are no part of a model"

@@ -1,0 +1,62 @@
+"""Work by several processes: in order, and without orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from midinet.errors import CorpusError
+from midinet.workers import map_in_order
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def slower_first(file: Path) -> str:
+    time.sleep(0.02 if int(file.stem) < 8 else 0)
+    return file.stem
+
+
+def die(file: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_come_in_the_order_of_the_files(workers):
+    files = [Path(f"{number}.mid") for number in range(40)]
+    assert list(map_in_order(slower_first, files, workers)) == [file.stem for file in files]
+
+
+def test_a_killed_worker_is_said():
+    with pytest.raises(CorpusError, match="a worker process was killed"):
+        list(map_in_order(die, [Path("1"), Path("2")], 2))
+
+
+def test_workers_end_with_a_killed_main_process(tmp_path):
+    code = """
+import pathlib, sys, time
+from midinet.workers import map_in_order
+def work(file):
+    with open(sys.argv[1], "a") as log:
+        log.write("x")
+    time.sleep(0.05)
+list(map_in_order(work, [pathlib.Path(str(i)) for i in range(10_000)], 2))
+"""
+    log = tmp_path / "log"
+    main = subprocess.Popen([sys.executable, "-c", code, log], cwd=REPOSITORY)
+    while not log.exists():
+        time.sleep(0.02)
+    main.kill()
+    main.wait()
+    before = -1
+    for _ in range(100):
+        time.sleep(0.2)
+        if log.stat().st_size == before:
+            return
+        before = log.stat().st_size
+    pytest.fail("the workers went on without their main process")
