@@ -37,26 +37,32 @@ def test_a_killed_worker_is_said():
         list(map_in_order(die, [Path("1"), Path("2")], 2))
 
 
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")  # an orphan that nobody asked after stays as a zombie
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def test_workers_end_with_a_killed_main_process(tmp_path):
     code = """
-import pathlib, sys, time
+import os, pathlib, sys, time
 from midinet.workers import map_in_order
 def work(file):
-    with open(sys.argv[1], "a") as log:
-        log.write("x")
-    time.sleep(0.05)
+    (pathlib.Path(sys.argv[1]) / str(os.getpid())).touch()
+    time.sleep(0.02)
 list(map_in_order(work, [pathlib.Path(str(i)) for i in range(10_000)], 2))
 """
-    log = tmp_path / "log"
-    main = subprocess.Popen([sys.executable, "-c", code, log], cwd=REPOSITORY)
-    while not log.exists():
+    main = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=REPOSITORY)
+    while len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.02)
     main.kill()
     main.wait()
-    before = -1
+    workers = [int(path.name) for path in tmp_path.iterdir()]
     for _ in range(100):
-        time.sleep(0.2)
-        if log.stat().st_size == before:
+        if not any(map(is_running, workers)):
             return
-        before = log.stat().st_size
+        time.sleep(0.1)
     pytest.fail("the workers went on without their main process")
