@@ -16,17 +16,21 @@ import numpy as np
 from midinet.backend import tf
 from midinet.batches import Windows, dataset, num_batches
 from midinet.checkpoints import Checkpoints, RunState
+from midinet.codec import tokens_to_notes
 from midinet.corpus import Corpus
 from midinet.devices import Sharing, from_chief, is_chief
 from midinet.errors import TrainingError
 from midinet.model import MusicTransformer, save_model
 from midinet.optimizer import Adam, learning_rate
-from midinet.pictures import training_curves
+from midinet.pictures import piano_roll_image, training_curves
 from midinet.progress import Progress
+from midinet.sampling import compose
 from midinet.steps import Steps, Sums, loss_scale_after
 
 LOGS_FOLDER = "logs"
 PICTURE_FILE = "training.png"
+SAMPLE_LENGTH = 512  # tokens
+SAMPLE_EVERY_S = 60  # at most; drawing one takes some seconds, which short epochs don't have
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -101,7 +105,7 @@ class Loop:
         self._sharing = Sharing(strategy, model.parameters.batch_size)
         self._steps = Steps(model, optimizer, strategy, self._sharing, xla=False)
         self._is_compiled = False
-        self._last_save = 0.0
+        self._last_save = self._last_sample = time.monotonic()
 
     def assign(self, names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
         """Puts numbers into the model and the optimiser, on every worker those of the chief.
@@ -144,9 +148,12 @@ class Loop:
         while state.epoch < epochs and not self._out_of_patience(patience):
             self._train_epoch(epochs, checkpoint_every_s, signals, progress)
             self._finish_epoch(progress)
+            if time.monotonic() - self._last_sample >= SAMPLE_EVERY_S:
+                self._show_sample(progress)
             if signals.received is not None:
                 self._stop(signals.received, progress)
         self._save()
+        self._show_sample(progress)
         progress.close()
         if self._writes:
             training_curves(state.history, self.folder / PICTURE_FILE)
@@ -228,6 +235,16 @@ class Loop:
         for batch in dataset(windows, parameters.batch_size, rows=self._sharing.rows):
             sums = sums.plus(self._steps.validate(batch))
         return sums
+
+    def _show_sample(self, progress: Progress) -> None:
+        """Composes a little from nothing, for TensorBoard; always from the same random numbers."""
+        if self._writes:
+            seed = np.zeros(0, np.uint16)
+            tokens = compose(self.model, [seed], SAMPLE_LENGTH)[0]
+            notes = tokens_to_notes(tokens, self.model.codec.drum_program)
+            title = f"after {self.state.epoch} epochs, {self.state.step} steps"
+            progress.image(self.state.step, piano_roll_image(notes, title=title))
+        self._last_sample = time.monotonic()
 
     def _windows(self, epoch: int) -> Windows:
         """The training windows of an epoch."""

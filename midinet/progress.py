@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from midinet.backend import keras, tf
 from midinet.checkpoints import RunState
 from midinet.steps import Sums
@@ -84,6 +86,11 @@ class Progress:
             tf.summary.scalar("epoch_loss", epoch["val_loss"])
             tf.summary.scalar("epoch_accuracy", epoch["val_accuracy"])
         self.flush()
+
+    def image(self, step: int, image: np.ndarray) -> None:
+        """Logs the piano roll of a sample: uint8 `(height, width, 3)`."""
+        with self._train_log.as_default(step=step):
+            tf.summary.image("sample", image[None])
 
     def flush(self) -> None:
         """Puts what TensorBoard shall see on disk."""

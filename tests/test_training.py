@@ -41,16 +41,23 @@ def final_weights(folder):
     return Checkpoints(folder / "checkpoints").load()[1]
 
 
-def scalars(folder, tag):
-    """Step -> value of a scalar in TensorBoard's logs; later files win, as later runs do."""
+def values(folder, tag):
+    """Step -> what TensorBoard's logs hold under a tag; later files win, as later runs do."""
     found = {}
     for file in sorted(folder.glob("events*"), key=lambda path: path.stat().st_mtime):
         for record in tf.data.TFRecordDataset(str(file)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
                 if value.tag == tag:
-                    found[event.step] = float(tf.make_ndarray(value.tensor))
+                    found[event.step] = value
     return found
+
+
+def scalars(folder, tag):
+    """Step -> number."""
+    return {
+        step: float(tf.make_ndarray(value.tensor)) for step, value in values(folder, tag).items()
+    }
 
 
 def test_training_learns(trained):
@@ -91,6 +98,10 @@ def test_the_run_can_be_seen(trained):
         assert list(seen.values()) == pytest.approx([entry[key] for entry in history])
     for tag in ("learning_rate", "tokens_per_second"):
         assert scalars(folder / "logs" / "train", tag)
+    (sample,) = values(folder / "logs" / "train", "sample").values()
+    width, height, picture = tf.make_ndarray(sample.tensor)
+    assert int(width) > int(height) > 100
+    assert picture.startswith(b"\x89PNG")
 
 
 class KilledError(Exception):
