@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import generate as script
 from midinet.smf import read_midi
 
 REPOSITORY = Path(__file__).parent.parent
@@ -76,15 +77,20 @@ def test_ctrl_c_writes_what_there_is(model_folder, tmp_path):
         (["-s", "no such model"], "no such model"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, arguments, message):
-    if not arguments and (REPOSITORY / "midinet" / "demo" / "parameters.json").exists():
-        pytest.skip("there is a demo model to use")
-    result = generate(tmp_path, *arguments)
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("midinet: ")
-    assert "output" not in [p.name for p in tmp_path.iterdir() if any(p.iterdir())]
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("midinet.generation.DEMO_MODEL", tmp_path / "no demo")
+    try:
+        status = script.main(arguments)
+    except SystemExit as exit:  # argparse leaves by itself
+        status = exit.code
+    assert status == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("midinet: ")
+    assert not printed.out
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 def test_options_are_checked_without_tensorflow(tmp_path):

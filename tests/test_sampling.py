@@ -63,7 +63,7 @@ def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill():
         np.testing.assert_allclose(logits, full_forward(model, tokens[:, : n + 1]), atol=1e-4)
 
 
-@pytest.mark.parametrize("seed_length", [0, 5, LONGEST - 1, LONGEST, 2 * LONGEST + 3])
+@pytest.mark.parametrize("seed_length", [0, LONGEST - 1, LONGEST, 2 * LONGEST + 3])
 def test_greedy_output_is_the_greedy_output_of_the_full_model_over_three_windows(seed_length):
     model = make_model()
     seeds = np.random.default_rng(2).integers(0, PAD, (2, seed_length)).astype(np.uint16)
