@@ -145,6 +145,8 @@ class Loop:
         logs = self.folder / LOGS_FOLDER if self._writes else None
         progress = Progress(logs, epochs * steps_an_epoch)
         progress.describe(state.identity)
+        if state.step:
+            progress.say(f"{self.folder} goes on after {state.epoch} epochs, {state.batch} batches")
         while state.epoch < epochs and not self._out_of_patience(patience):
             self._train_epoch(epochs, checkpoint_every_s, signals, progress)
             self._finish_epoch(progress)
@@ -155,6 +157,11 @@ class Loop:
         self._save()
         self._show_sample(progress)
         progress.close()
+        best = min(state.history, key=lambda entry: entry["val_loss"])
+        progress.say(
+            f"{state.epoch} of {epochs} epochs done. The best model is in {self.folder}: "
+            f"validation loss {best['val_loss']:.4f}, of epoch {best['epoch']}"
+        )
         if self._writes:
             training_curves(state.history, self.folder / PICTURE_FILE)
         return state.history

@@ -161,10 +161,14 @@ def test_a_signal_saves_and_says_how_to_go_on(dataset, tmp_path, monkeypatch, nu
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_run_can_be_made_longer(trained, dataset, tmp_path):
+def test_a_run_can_be_made_longer(trained, dataset, tmp_path, capsys):
     folder, history = trained
     state, arrays = Checkpoints(folder / "checkpoints").load()
     Checkpoints(tmp_path / "checkpoints").save(state, arrays)
+    assert train(EPOCHS, tmp_path, dataset, restore=True, parameters=TINY) == history
+    said = capsys.readouterr().out
+    assert f"goes on after {EPOCHS} epochs" in said
+    assert f"{EPOCHS} of {EPOCHS} epochs done. The best model is in {tmp_path}" in said
     longer = train(EPOCHS + 1, tmp_path, dataset, restore=True, parameters=TINY)
     assert longer[:EPOCHS] == history
     assert longer[EPOCHS]["epoch"] == EPOCHS + 1
