@@ -1,5 +1,7 @@
 """Whatever a model says, what comes out is music that an encoder could have written."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -156,16 +158,16 @@ def test_without_a_drum_program_events_of_one_time_come_in_any_order():
     assert not {on(60), off(60), loud(), play(9)} & possible
 
 
-def make_model():
+def make_model(codec):
     parameters = Parameters(
         embedding_size=16, sequence_length=64, num_blocks=1, num_heads=2, feed_forward_dim=16
     )
-    return build_model(parameters, CodecSettings())
+    return build_model(parameters, codec)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model()
+    return make_model(CodecSettings())
 
 
 def set_weights(model, kind):
@@ -276,6 +278,23 @@ def test_a_seed_and_its_continuation_encode_back_as_one(model, kind):
         long = notes.end_ms - notes.start_ms > rules.max_note_ms + STEP_MS
         assert notes.pitch[long].tolist() == [50, 90]
         assert notes.end_ms[long].tolist() == [30_000, 30_010]
+
+
+@pytest.mark.parametrize("kind", ["constant", "random 3", "only time"])
+def test_other_encoders_orders_keep_the_bounds_too(kind):
+    model = make_model(CodecSettings(drum_program=None))
+    set_weights(model, kind)
+    rules = Rules(max_silence_ms=500, max_note_ms=700, may_end=False)
+    for piece in compose(
+        model, [NOTHING] * PIECES, LENGTH, settings=Settings(VOCAB_SIZE, rules=rules)
+    ):
+        notes = tokens_to_notes(piece, None)
+        assert len(notes) > 10
+        assert longest_silence_ms(notes) <= rules.max_silence_ms
+        assert (notes.end_ms - notes.start_ms).max() <= rules.max_note_ms
+        for token, then in itertools.pairwise(piece):
+            assert not (PROGRAM.holds(token) and (PROGRAM.holds(then) or TIME_SHIFT.holds(then)))
+            assert not (VELOCITY.holds(token) and not NOTE_ON.holds(then))
 
 
 def test_a_random_piece_ends_itself_and_then_encodes_back_whole(model):
