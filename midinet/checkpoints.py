@@ -84,7 +84,8 @@ class Checkpoints:
         """Writes a checkpoint and drops the oldest beyond the last few.
 
         Raises:
-            OSError: the folder can't be written; the checkpoints before are as they were.
+            OSError: the folder can't be made.
+            TrainingError: the file can't be written; the checkpoints before are as they were.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{state.step:010d}.npz"
@@ -97,9 +98,12 @@ class Checkpoints:
                 file.flush()
                 # Else a power cut could leave the new name with an empty file.
                 os.fsync(file.fileno())
-        except BaseException:
+        except OSError as error:
             unfinished.unlink(missing_ok=True)
-            raise
+            raise TrainingError(
+                f"{path} can't be written ({error.strerror or error}); the checkpoints before it "
+                "are whole: --restore goes on from there"
+            ) from error
         os.replace(unfinished, path)
         for old in self.paths()[:-KEPT]:
             old.unlink(missing_ok=True)

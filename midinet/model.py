@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +139,8 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
     """Writes a model folder; a reader never sees a half-written file.
 
     Raises:
-        OSError: the folder can't be written.
+        OSError: the folder can't be made.
+        ModelError: it can't be written; the model before, if there was one, is as it was.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,9 +152,18 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
     }
     # Keras insists on the ending .weights.h5
     new_weights = folder / "new.weights.h5"
-    model.save_weights(new_weights)
     new_parameters = folder / (PARAMETERS_FILE + ".new")
-    new_parameters.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    needed = sum(4 * math.prod(v.shape) for v in model.weights_by_name().values())
+    if shutil.disk_usage(folder).free < needed:
+        # Before it starts, because a file of this kind can't even be closed on a full disk.
+        raise ModelError(f"{folder} can't be written: {needed >> 20} MiB are not free on the disk")
+    try:
+        model.save_weights(new_weights)
+        new_parameters.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    except (OSError, RuntimeError) as error:
+        new_weights.unlink(missing_ok=True)
+        new_parameters.unlink(missing_ok=True)
+        raise ModelError(f"{folder} can't be written: {error}") from error
     os.replace(new_weights, folder / WEIGHTS_FILE)
     os.replace(new_parameters, folder / PARAMETERS_FILE)
 

@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_the_checkpoints_before(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(TrainingError, match=r"0000000002.npz can't be written \(No space"):
         save(checkpoints, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000000001.npz"]
 

@@ -139,7 +139,8 @@ def test_a_failed_save_leaves_the_model_before(folder, model, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(type(model), "save_weights", lambda self, path: full_disk(path))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ModelError, match=f"{folder.name} can't be written.*No space"):
         save_model(model, folder)
     assert (folder / "model.weights.h5").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["model.weights.h5", "parameters.json"]
     open_model(folder)
