@@ -26,6 +26,7 @@ from midinet.released import find_released, read_released
 FORMAT_VERSION = 1
 PARAMETERS_FILE = "parameters.json"
 WEIGHTS_FILE = "model.weights.h5"
+FILE_OVERHEAD = 1 << 20  # bytes; more than the file's format adds to the weights
 
 
 class MusicTransformer(keras.Model):
@@ -153,7 +154,9 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
     # Keras insists on the ending .weights.h5
     new_weights = folder / "new.weights.h5"
     new_parameters = folder / (PARAMETERS_FILE + ".new")
-    needed = sum(4 * math.prod(v.shape) for v in model.weights_by_name().values())
+    needed = FILE_OVERHEAD + sum(
+        4 * math.prod(weight.shape) for weight in model.weights_by_name().values()
+    )
     if shutil.disk_usage(folder).free < needed:
         # Before it starts, because a file of this kind can't even be closed on a full disk.
         raise ModelError(f"{folder} can't be written: {needed >> 20} MiB are not free on the disk")

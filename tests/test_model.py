@@ -1,6 +1,7 @@
 """The model and its folder: the mathematics of the design, and files that are never half there."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -143,4 +144,12 @@ def test_a_failed_save_leaves_the_model_before(folder, model, monkeypatch):
         save_model(model, folder)
     assert (folder / "model.weights.h5").read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == ["model.weights.h5", "parameters.json"]
+    open_model(folder)
+
+
+def test_a_full_disk_is_seen_beforehand(folder, model, monkeypatch):
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(ModelError, match="1 MiB are not free"):
+        save_model(model, folder)
     open_model(folder)
