@@ -24,6 +24,7 @@ def generate(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
+    from midinet.backend import keras
     from midinet.model import build_model, save_model
     from midinet.parameters import Parameters
 
@@ -31,6 +32,7 @@ def model_folder(tmp_path_factory):
     tiny = Parameters(
         embedding_size=16, sequence_length=64, num_blocks=1, num_heads=2, feed_forward_dim=16
     )
+    keras.utils.set_random_seed(0)
     save_model(build_model(tiny), folder)
     return folder
 
