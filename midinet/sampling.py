@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tensorflow.compiler.tf2xla.python import xla  # type: ignore[import-untyped]
+from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
 from midinet.errors import OptionError
@@ -336,14 +336,15 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
     ) -> tuple[tf.Tensor, tf.Tensor, Caches, State]:
         """Makes `count` tokens; hands back the tokens `(CALL_TOKENS, B)` and where to go on."""
 
-        def body(i, made, token, caches, state):  # type: ignore[no-untyped-def]
+        def body(i, made, token, caches, state):
             logits, caches = next_logits(weights, caches, token, position + i)
             if has_rules:
                 # A model whose numbers overflowed must not get past the grammar.
                 logits = tf.where(tf.math.is_nan(logits), -_HUGE, logits)
                 logits = tf.clip_by_value(logits, -_HUGE, _HUGE)
                 logits = tf.where(allowed_tokens(state, limits), logits, -math.inf)
-            token = choose(logits, top_k, *tf.unstack(temperature_and_top_p), uniform[i])
+            temperature, top_p = tf.unstack(temperature_and_top_p)
+            token = choose(logits, top_k, temperature, top_p, uniform[i])
             if has_rules:
                 state = advance(state, token, limits)
             made = xla.dynamic_update_slice(made, token[None], [i, 0])

@@ -140,6 +140,14 @@ def test_a_seed_that_broke_the_rules_gets_a_step_to_keep_them():
     state = grammar.read_seeds([seed, seed], limits)
     possible = np.flatnonzero(grammar.allowed_tokens(state, limits)[1])
     assert [t for t in possible if is_shift(t)] == [wait(1)]
+    assert on(62) in possible
+
+
+def test_a_seed_cut_where_nothing_else_could_follow_goes_on_a_step_later():
+    limits = grammar.limits_of(Rules((0,), may_end=False), DRUM_PROGRAM)
+    seed = [loud(), on(60), wait(1), off(60), *[wait(100)] * 5, play(127)]
+    state = grammar.read_seeds([np.array(seed, np.uint16)], limits)
+    assert np.flatnonzero(grammar.allowed_tokens(state, limits)[0]).tolist() == [wait(1)]
 
 
 def test_only_the_chosen_instruments_play_and_the_seeds_others_may_end_their_notes():
