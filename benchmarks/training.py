@@ -4,7 +4,8 @@
     python benchmarks/training.py --lengths  growth with the sequence length and the batch
 
 Every line is measured in a process of its own: forward, backward, clipping and Adam on one batch
-again and again; median of the steps after the first, and the process' peak resident memory.
+again and again; median of the steps after the first, in wall-clock and in CPU time (which other
+work on the machine disturbs least), and the process' peak resident memory.
 """
 
 from __future__ import annotations
@@ -74,13 +75,14 @@ def measure(settings: dict) -> dict[str, float]:
     shape = (parameters.batch_size, parameters.sequence_length)
     tokens = np.random.default_rng(0).integers(0, parameters.vocab_size, (2, *shape), np.int32)
     batch = tuple(tf.constant(array) for array in (*tokens, np.ones(shape, np.float32)))
-    seconds = []
+    times = []
     for step in range(settings["steps"] + 1):
-        start = time.perf_counter()
+        start = np.array([time.perf_counter(), time.process_time()])
         steps.train(batch, 1e-4, step, 0, 1.0)
-        seconds.append(time.perf_counter() - start)
+        times.append(np.array([time.perf_counter(), time.process_time()]) - start)
+    step, cpu = np.median(times[1:], axis=0).tolist()
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"first": seconds[0], "step": float(np.median(seconds[1:])), "gib": peak_kib / 2**20}
+    return {"first": float(times[0][0]), "step": step, "cpu": cpu, "gib": peak_kib / 2**20}
 
 
 def measured(settings: dict) -> dict[str, float]:
@@ -100,8 +102,9 @@ def print_sizes(sizes: list[str], variants: list[str], steps: int) -> None:
             full = full or now
             print(
                 f"{size:9}{variant:26}{now['first']:9.1f}{now['step']:9.3f}"
-                f"{now['step'] / full['step']:9.2f}{now['gib']:7.2f}"
-                f"{now['gib'] / full['gib']:9.2f}",
+                f"{now['step'] / full['step']:9.2f}"
+                f"{now['cpu']:9.3f}{now['cpu'] / full['cpu']:9.2f}"
+                f"{now['gib']:7.2f}{now['gib'] / full['gib']:9.2f}",
                 flush=True,
             )
 
