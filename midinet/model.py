@@ -88,7 +88,7 @@ class MusicTransformer(keras.Model):
         x = self.embedding(ids)
         for index, block in enumerate(self.blocks):
             seed = None if dropout_seed is None else other_seed(dropout_seed, 2 * index)
-            run = functools.partial(block, seed=seed)
+            run = functools.partial(block.__call__, seed=seed)
             x = tf.recompute_grad(run)(x) if self._save_memory else run(x)
         return self.logits(x)
 
