@@ -74,9 +74,10 @@ class Summary:
 
 
 class _Song(NamedTuple):
-    """One file as a worker leaves it: its tokens, or why there are none."""
+    """One file as a worker leaves it: its tokens and their hash, or why there are none."""
 
     tokens: np.ndarray
+    content: str
     notes: int
     hours: float
     onsets: np.ndarray
@@ -190,7 +191,8 @@ def _put_in_place(partial: Path, output: Path) -> None:
 
 def _read_song(file: Path, codec: CodecSettings) -> _Song:
     """Reads and encodes one file; runs in a worker."""
-    nothing = _Song(np.empty(0, np.uint16), 0, 0.0, np.zeros(NUM_PROGRAMS + 1, np.int64), "", "")
+    no_onsets = np.zeros(NUM_PROGRAMS + 1, np.int64)
+    nothing = _Song(np.empty(0, _TOKEN_TYPE), "", 0, 0.0, no_onsets, "", "")
     try:
         notes = read_midi(file, codec.sustain)
     except MidiError as error:
@@ -198,12 +200,13 @@ def _read_song(file: Path, codec: CodecSettings) -> _Song:
         return nothing._replace(reason="not readable as MIDI", detail=detail)
     except OSError as error:
         return nothing._replace(reason="could not be opened", detail=error.strerror or str(error))
-    tokens = encode(notes, codec.drum_program)
+    tokens = encode(notes, codec.drum_program).astype(_TOKEN_TYPE)
     if not len(tokens):
         return nothing._replace(reason="without notes")
     programs = np.where(notes.is_drum, NUM_PROGRAMS, notes.program.astype(np.int64))
     onsets = np.bincount(programs, minlength=NUM_PROGRAMS + 1)
-    return _Song(tokens, len(notes), notes.duration_ms / 3_600_000, onsets, "", "")
+    content = hashlib.sha256(tokens.tobytes()).hexdigest()
+    return _Song(tokens, content, len(notes), notes.duration_ms / 3_600_000, onsets, "", "")
 
 
 def _bar(songs: Iterable[_Song], total: int, quiet: bool) -> Iterable[_Song]:
@@ -220,16 +223,15 @@ def _write(folder: Path, named_songs: Iterable[tuple[str, _Song]], codec: CodecS
     with (folder / TOKENS_FILE).open("wb") as file:
         file.write(_npy_header(0))
         for name, song in named_songs:
-            content = hashlib.sha256(song.tokens.astype(_TOKEN_TYPE).tobytes()).hexdigest()
-            reason, detail = song.reason, song.detail
-            if not reason and content in first_file:
+            content, reason, detail = song.content, song.reason, song.detail
+            if content in first_file:
                 reason, detail = "with the same music as another", first_file[content]
             if reason:
                 skipped.append({"file": name, "reason": reason, "detail": detail})
                 summary.skipped[reason] = summary.skipped.get(reason, 0) + 1
                 continue
             first_file[content] = name
-            file.write(song.tokens.astype(_TOKEN_TYPE).tobytes())
+            file.write(song.tokens.tobytes())
             offsets.append(offsets[-1] + len(song.tokens))
             songs.append({"file": name, "hash": content})
             summary.notes += song.notes

@@ -162,7 +162,7 @@ def small_initializer() -> keras.initializers.Initializer:
     """For tables of positions, most of whose rows are noise until they have met enough tokens.
 
     On Freedoom's music this lowered the validation loss of the small size after 250 steps from
-    4.23 to 4.13, against Keras' usual initial values.
+    4.23 to 4.13, against Keras' usual initial values; one seed, so the gain is a rough figure.
     """
     return keras.initializers.RandomNormal(stddev=0.01)
 

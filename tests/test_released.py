@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from midinet.backend import tf
 from midinet.errors import ModelError
 from midinet.model import open_model
+from midinet.training import train
 
 V, D, L, H, F, BLOCKS = 517, 12, 20, 3, 10, 2
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -193,6 +195,15 @@ def test_damaged_files_are_a_clear_error(released, name):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     with pytest.raises(ModelError, match="can't be read"):
         open_model(released)
+
+
+def test_can_be_trained_further(released, dataset, tmp_path):
+    parameters = dataclasses.replace(open_model(released).parameters, learning_rate=1e-9)
+    train(1, tmp_path / "tuned", dataset, parameters=parameters, init_from=released)
+    ids = np.arange(6)[None]
+    tuned = open_model(tmp_path / "tuned")
+    np.testing.assert_allclose(tuned(ids), open_model(released)(ids), atol=1e-4)
+    assert tuned.codec.drum_program is not None  # that of the data set
 
 
 SAMPLE = os.environ.get("MIDINET_RELEASED_SAMPLE", "")
