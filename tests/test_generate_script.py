@@ -53,7 +53,13 @@ def test_the_command_of_2021_goes_on_from_a_data_set(model_folder, dataset, tmp_
 def test_ctrl_c_writes_what_there_is(model_folder, tmp_path):
     # Without -s: the model in midinet_model is found.
     command = [*COMMAND, "-l", "100000000", "--full_length", "-o", str(tmp_path / "cut.mid")]
-    process = subprocess.Popen(command, cwd=model_folder.parent, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        cwd=model_folder.parent,
+        stderr=subprocess.PIPE,
+        # Where tests run in the background of a shell they inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     shown = b""
     deadline = time.monotonic() + 120
     while b" s of music" not in shown and time.monotonic() < deadline:
