@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME",
         help="float32, mixed_bfloat16, mixed_float16, or auto: what the GPU is fast at",
     )
-    add("--save_memory", action="store_true", help="take less memory and a third more time")
+    add("--save_memory", action="store_true", help="take less memory and a fifth more time")
     options = vars(parser.parse_args(arguments))
 
     def action() -> None:

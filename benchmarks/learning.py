@@ -23,16 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-SIZE = {
-    "embedding_size": 128,
-    "sequence_length": 512,
-    "num_blocks": 3,
-    "num_heads": 4,
-    "feed_forward_dim": 512,
-    "batch_size": 8,
-}
-# A good peak for a model of this size; parameters.json's 0.0001 is that of the model of 2021.
-PEAK_RATE = 1e-3
+SMALL = ROOT / "parameters_small.json"
+STRAIGHTFORWARD_RATE = 1e-4
 POINTS = 10  # of each curve
 
 
@@ -61,7 +53,7 @@ def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[di
     plain = recipe == "straightforward"
     if plain:
         layers.relative_attention = full_attention
-    parameters = Parameters(**SIZE, learning_rate=1e-4 if plain else PEAK_RATE)
+    parameters = Parameters.load(SMALL)
     corpus = open_corpus(dataset)
     training_songs, validation_songs = corpus.split()
     strategy = tf.distribute.get_strategy()
@@ -104,7 +96,8 @@ def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[di
             start = time.process_time()
             if plain:
                 inputs, targets, weights = batch
-                steps.train((inputs, targets, tf.ones_like(weights)), 1e-4, step, 0, 1.0)
+                whole = (inputs, targets, tf.ones_like(weights))
+                steps.train(whole, STRAIGHTFORWARD_RATE, step, 0, 1.0)
             else:
                 rate = learning_rate(parameters.learning_rate, step, progress)
                 steps.train(batch, rate, step, 0, 1.0)

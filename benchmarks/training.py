@@ -31,14 +31,7 @@ SIZES = {
         "feed_forward_dim": 512,
         "batch_size": 8,
     },
-    "small": {
-        "embedding_size": 128,
-        "sequence_length": 512,
-        "num_blocks": 3,
-        "num_heads": 4,
-        "feed_forward_dim": 512,
-        "batch_size": 8,
-    },
+    "small": json.loads((ROOT / "parameters_small.json").read_text(encoding="utf-8")),
 }
 VARIANTS = {
     "full matrix": {"attention": "full"},

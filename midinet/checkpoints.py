@@ -25,6 +25,18 @@ KEPT = 3  # so many of the newest
 _PATTERN = "step-*.npz"
 _STATE = "state"
 
+# What reading a damaged archive raises depends on where the damage is.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,  # zipfile: a damaged field asks for a compression that it lacks
+)
+
 
 @dataclasses.dataclass
 class RunState:
@@ -119,11 +131,9 @@ class Checkpoints:
         for path in reversed(paths):
             try:
                 return _read(path)
-            except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+            except _DAMAGE as error:
                 reason = f"{path} is damaged ({error}): trying the one before"
-            except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-                reason = f"{path} is damaged ({error}): trying the one before"
-            warnings.warn(reason, stacklevel=2)
+                warnings.warn(reason, stacklevel=2)
         if paths:
             raise TrainingError(f"{self.folder}: every checkpoint is damaged: train anew")
         raise TrainingError(f"{self.folder} holds no checkpoint: leave --restore out")

@@ -13,8 +13,7 @@ from pathlib import Path
 from midinet.errors import ParametersError
 from midinet.vocabulary import VOCAB_SIZE
 
-# The attention's score gradient is addressed with 32-bit offsets, and positions are int32; far
-# beyond any machine, but a typing mistake should say so before memory runs out.
+# Far beyond any machine: a slip of the keyboard should be said before memory runs out.
 MAX_VALUE = 1 << 24
 
 
