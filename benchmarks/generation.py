@@ -77,7 +77,7 @@ def time_steps(model: MusicTransformer, B: int, context: int) -> Callable[[], fl
     weights = sampling.prepare(model.weights_by_name())
     D, d = weights.tokens.shape[1], weights.blocks[0].rows.shape[0]
     caches = tuple(
-        (tf.random.normal((B * D // d, context, d)), tf.random.normal((B * D // d, context, d)))
+        (tf.random.normal((B * D // d, d, context)), tf.random.normal((B * D // d, context, d)))
         for _ in weights.blocks
     )
     loop = sampling._compiled_loop(B, context, 8, True)

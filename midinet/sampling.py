@@ -35,6 +35,8 @@ from midinet.vocabulary import PAD
 CALL_TOKENS = 256  # made by one call of the compiled loop; each call copies the caches once
 _CACHE_UNIT = 256  # caches are multiples of this many rows long
 _CACHE_LENGTHS = ((16, 4), (4, 2), (1, 1))  # from so many pieces on, so many lengths
+_ROW_PARTS = 4  # a single row is multiplied in so many parts, so that all cores read the weights
+_TOKEN_PLACES = 1024  # more than there are tokens
 _HIDDEN = -1e9  # score of a key that may not be seen
 _HUGE = 1e30  # logits are kept within +-this, so that any allowed token beats a forbidden one
 
@@ -179,7 +181,9 @@ class Weights(NamedTuple):
         return self.positions.shape[0]
 
 
-Caches = tuple[tuple[tf.Tensor, tf.Tensor], ...]  # for each block keys and values (B * H, C, d)
+# For each block keys (B * H, d, C) and values (B * H, C, d): so laid, both of attention's products
+# read their cache from front to back.
+Caches = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
 
 def prepare(named: Mapping[str, Any]) -> Weights:
@@ -231,20 +235,31 @@ def fill_caches(weights: Weights, tokens: np.ndarray, capacity: int) -> Caches:
             y = relative_attention(q, k, v, tf.transpose(block.rows)[: weights.longest])
             y = tf.reshape(tf.transpose(y, (0, 2, 1, 3)), (B, T, D))
             x = _after_attention(block, x, y)
-        rows = tuple(tf.reshape(part, (B * D // d, T, d)) for part in (k, v))
-        caches.append(rows)
+        keys = tf.reshape(tf.transpose(k, (0, 1, 3, 2)), (B * D // d, d, T))
+        caches.append((keys, tf.reshape(v, (B * D // d, T, d))))
     return _grow(tuple(caches), capacity)
 
 
 def _grow(caches: Caches, capacity: int) -> Caches:
-    """Caches with zeros behind, up to `capacity` rows."""
-    more = ((0, 0), (0, capacity - caches[0][0].shape[1]), (0, 0))
-    return tuple((tf.pad(keys, more), tf.pad(values, more)) for keys, values in caches)
+    """Caches with zeros behind, up to `capacity` positions."""
+    more = (0, capacity - caches[0][1].shape[1])
+    return tuple(
+        (tf.pad(keys, ((0, 0), (0, 0), more)), tf.pad(values, ((0, 0), more, (0, 0))))
+        for keys, values in caches
+    )
 
 
 def _dense(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """`(.., K)` -> `(.., N)`."""
     kernel, bias = weights
-    return tf.matmul(x, kernel) + bias
+    if x.shape[:-1] != (1,):
+        return tf.matmul(x, kernel) + bias
+    # XLA multiplies a single row on one core, but the rows of a batch on all.
+    K, N = kernel.shape
+    parts = math.gcd(K, _ROW_PARTS)
+    x = tf.reshape(x, (parts, 1, K // parts))
+    products = tf.matmul(x, tf.reshape(kernel, (parts, K // parts, N)))  # (parts, 1, N)
+    return tf.reduce_sum(products, axis=0) + bias
 
 
 def _layer_norm(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -268,7 +283,7 @@ def next_logits(
 
     Only for code that XLA compiles: the slices move.
     """
-    C, d = caches[0][0].shape[1:]
+    C, d = caches[0][1].shape[1:]
     B, D = token.shape[0], weights.tokens.shape[1]
     H = D // d
     x = tf.gather(weights.tokens, token) + tf.gather(weights.positions, position)
@@ -278,11 +293,12 @@ def next_logits(
         qkv = tf.reshape(_dense(x, block.qkv), (B, 3, H, d))
         q, k, v = (tf.reshape(qkv[:, part], (B * H, 1, d)) for part in range(3))
         # Rank 3, and no axis of size 1 in front, else XLA copies the caches for every token.
-        keys = xla.dynamic_update_slice(keys, k, tf.stack([0, position, 0]))
+        k = tf.reshape(k, (B * H, d, 1))
+        keys = xla.dynamic_update_slice(keys, k, tf.stack([0, 0, position]))
         values = xla.dynamic_update_slice(values, v, tf.stack([0, position, 0]))
         # Key j is at distance position - j: row L - 1 - position + j.
         rows = xla.dynamic_slice(block.rows, [0, weights.longest - 1 - position], [d, C])
-        scores = tf.matmul(q, keys, transpose_b=True)  # (B * H, 1, C)
+        scores = tf.matmul(q, keys)  # (B * H, 1, C)
         scores += tf.matmul(q[:, 0], rows)[:, None] + future
         # Softmax, divided by its sum where that is short: behind the product.
         shares = tf.exp(scores - tf.reduce_max(scores, axis=2, keepdims=True))
@@ -298,6 +314,8 @@ def choose(
 ) -> tf.Tensor:
     """Draws a token for each row of logits `(B, V)`; forbidden ones are -inf.
 
+    Only for code that XLA compiles: it sorts.
+
     Args:
         uniform: `(B,)` random numbers in [0, 1); each decides its row alone.
 
@@ -306,7 +324,8 @@ def choose(
 
     Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p).
     """
-    likeliest, tokens = tf.math.top_k(logits, top_k)  # the first of equal logits comes first
+    tokens = _likeliest_first(logits)[:, :top_k]
+    likeliest = tf.gather(logits, tokens, batch_dims=1)
     # The likeliest has weight 1; the others fall off from there, -inf to 0.
     weights = tf.exp((likeliest - likeliest[:, :1]) / temperature)
     before = tf.cumsum(weights, axis=1, exclusive=True)
@@ -317,6 +336,20 @@ def choose(
     # Rounding may carry the product to the very sum.
     last = tf.reduce_sum(tf.cast(kept > 0, tf.int32), axis=1) - 1
     return tf.gather(tokens, tf.minimum(index, last), batch_dims=1)
+
+
+def _likeliest_first(logits: tf.Tensor) -> tf.Tensor:
+    """The tokens from the largest of the logits `(B, V)` down, the first of equals first: int32.
+
+    XLA sorts pairs of numbers, as `top_k` asks it to, several times as slowly as single numbers: so
+    each logit and its token become one.
+    """
+    bits = tf.bitcast(-logits, tf.int32)
+    # Negative floats are the larger as integers the nearer they are to zero.
+    ascending = tf.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    tokens = tf.range(logits.shape[1], dtype=tf.int64)
+    ordered = xla.sort(tf.cast(ascending, tf.int64) * _TOKEN_PLACES + tokens)
+    return tf.cast(ordered % _TOKEN_PLACES, tf.int32)
 
 
 @functools.cache

@@ -105,11 +105,25 @@ def test_caches_have_few_lengths(B, longest, most, expected):
     assert sampling._capacities(B, longest, most) == expected
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_likeliest_token_comes_first_and_the_first_of_equals(seed):
+    random = np.random.default_rng(seed)
+    logits = random.choice([-np.inf, -1e30, -2.5, -1e-40, 1e-40, 0.5, 3.0, 1e30], (4, 517))
+    logits = np.where(random.random((4, 517)) < 0.5, logits, random.normal(0, 9, (4, 517)))
+    order = tf.function(sampling._likeliest_first, jit_compile=True)(
+        tf.constant(logits, tf.float32)
+    )
+    np.testing.assert_array_equal(order, np.argsort(-logits.astype(np.float32), kind="stable"))
+
+
+choose = tf.function(sampling.choose, jit_compile=True)
+
+
 def draw(logits, num, top_k, temperature, top_p):
     """How often each token comes, for uniform numbers that are evenly spread."""
     logits = tf.tile(tf.constant([logits], tf.float32), (num, 1))
     uniform = tf.constant((np.arange(num) + 0.5) / num, tf.float32)
-    drawn = sampling.choose(logits, top_k, tf.constant(temperature), tf.constant(top_p), uniform)
+    drawn = choose(logits, top_k, tf.constant(temperature), tf.constant(top_p), uniform)
     return np.bincount(drawn, minlength=logits.shape[1]) / num
 
 
@@ -138,7 +152,7 @@ def test_tokens_come_as_often_as_the_filtered_distribution_says(
 def test_forbidden_tokens_never_come_even_for_the_largest_uniform_number():
     logits = tf.constant([[0.0, -np.inf, 0.1, -np.inf]])
     for uniform in (0.0, np.nextafter(np.float32(1), np.float32(0))):
-        token = sampling.choose(logits, 4, 1.0, 1.0, tf.constant([uniform]))
+        token = choose(logits, 4, 1.0, 1.0, tf.constant([uniform]))
         assert int(token[0]) in (0, 2)
 
 
