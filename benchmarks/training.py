@@ -1,7 +1,8 @@
 """Time of a training step and peak memory, against the plain full-matrix attention.
 
-    python benchmarks/training.py            the two sizes, a table
-    python benchmarks/training.py --lengths  growth with the sequence length and the batch
+    python benchmarks/training.py               the two sizes, a table
+    python benchmarks/training.py --lengths     growth with the sequence length and the batch
+    python benchmarks/training.py --input DATA  what a step waits for the data set folder's batches
 
 Every line is measured in a process of its own: forward, backward, clipping and Adam on one batch
 again and again; median of the steps after the first, in wall-clock and in CPU time (which other
@@ -11,12 +12,15 @@ work on the machine disturbs least), and the process' peak resident memory.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -43,9 +47,8 @@ VARIANTS = {
 }
 
 
-def measure(settings: dict) -> dict[str, float]:
-    """Runs the steps of one variant; called in a process of its own."""
-    import numpy as np
+def make_steps(settings: dict) -> Any:
+    """The compiled steps of one variant."""
     from full_attention import full_attention
 
     from midinet import layers
@@ -64,7 +67,17 @@ def measure(settings: dict) -> dict[str, float]:
         model = build_model(parameters, save_memory=settings.get("save_memory", False))
     optimizer = Adam([variable.value for variable in model.trainable_variables])
     sharing = Sharing(strategy, parameters.batch_size)
-    steps = Steps(model, optimizer, strategy, sharing, xla=settings.get("xla", False))
+    return Steps(model, optimizer, strategy, sharing, xla=settings.get("xla", False))
+
+
+def measure(settings: dict) -> dict[str, float]:
+    """Runs the steps of one variant; called in a process of its own."""
+    import numpy as np
+
+    from midinet.backend import tf
+    from midinet.parameters import Parameters
+
+    steps, parameters = make_steps(settings), Parameters(**settings["parameters"])
     shape = (parameters.batch_size, parameters.sequence_length)
     tokens = np.random.default_rng(0).integers(0, parameters.vocab_size, (2, *shape), np.int32)
     batch = tuple(tf.constant(array) for array in (*tokens, np.ones(shape, np.float32)))
@@ -84,9 +97,37 @@ def measured(settings: dict) -> dict[str, float]:
     return json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
 
 
+def print_input(dataset_folder: str, sizes: list[str], num_steps: int) -> None:
+    """Steps on the real batches of an epoch against as many on one batch, turn by turn."""
+    from midinet.batches import Windows, dataset
+    from midinet.corpus import open_corpus
+    from midinet.parameters import Parameters
+
+    corpus = open_corpus(dataset_folder)
+    print(f"{'size':9}{'one batch s':>13}{'real s':>9}{'ratio':>9}")
+    for size in sizes:
+        parameters = Parameters(**SIZES[size])
+        steps = make_steps({"parameters": SIZES[size]})
+        windows = Windows(
+            corpus, range(len(corpus)), parameters.sequence_length, augment=True, shuffle=True
+        )
+        batches = iter(dataset(windows, parameters.batch_size))
+        one = next(batches)
+        steps.train(one, 1e-4, 0, 0, 1.0)
+        times: dict[str, list[float]] = {"one": [], "real": []}
+        for step in range(1, num_steps + 1):
+            for name, source in (("one", itertools.repeat(one)), ("real", batches)):
+                start = time.perf_counter()
+                steps.train(next(source), 1e-4, step, 0, 1.0)
+                times[name].append(time.perf_counter() - start)
+        one_s, real_s = (statistics.median(times[name]) for name in ("one", "real"))
+        print(f"{size:9}{one_s:13.3f}{real_s:9.3f}{real_s / one_s:9.3f}", flush=True)
+
+
 def print_sizes(sizes: list[str], variants: list[str], steps: int) -> None:
     print(
-        f"{'size':9}{'variant':26}{'first s':>9}{'step s':>9}{'of full':>9}{'GiB':>7}{'of full':>9}"
+        f"{'size':9}{'variant':26}{'first s':>9}{'step s':>9}{'of full':>9}"
+        f"{'CPU s':>9}{'of full':>9}{'GiB':>7}{'of full':>9}"
     )
     for size in sizes:
         full = None
@@ -121,10 +162,13 @@ def main() -> int:
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--steps", type=int, default=5, help="measured steps")
     parser.add_argument("--lengths", action="store_true", help="growth instead of the table")
+    parser.add_argument("--input", metavar="DATA", help="waiting for batches instead of the table")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(json.loads(options.measure))))
+    elif options.input:
+        print_input(options.input, options.sizes, options.steps)
     elif options.lengths:
         print_growth(options.steps)
     else:

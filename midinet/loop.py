@@ -29,8 +29,7 @@ from midinet.steps import Steps, Sums, loss_scale_after
 
 LOGS_FOLDER = "logs"
 PICTURE_FILE = "training.png"
-SAMPLE_LENGTH = 512  # tokens
-SAMPLE_EVERY_S = 60  # at most; drawing one takes some seconds, which short epochs don't have
+SAMPLE_LENGTH = 512  # tokens, of the sample that each epoch shows
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -105,7 +104,7 @@ class Loop:
         self._sharing = Sharing(strategy, model.parameters.batch_size)
         self._steps = Steps(model, optimizer, strategy, self._sharing, xla=False)
         self._is_compiled = False
-        self._last_save = self._last_sample = time.monotonic()
+        self._last_save = time.monotonic()
 
     def assign(self, names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
         """Puts numbers into the model and the optimiser, on every worker those of the chief.
@@ -150,12 +149,9 @@ class Loop:
         while state.epoch < epochs and not self._out_of_patience(patience):
             self._train_epoch(epochs, checkpoint_every_s, signals, progress)
             self._finish_epoch(progress)
-            if time.monotonic() - self._last_sample >= SAMPLE_EVERY_S:
-                self._show_sample(progress)
             if signals.received is not None:
                 self._stop(signals.received, progress)
         self._save()
-        self._show_sample(progress)
         progress.close()
         best = min(state.history, key=lambda entry: entry["val_loss"])
         progress.say(
@@ -233,6 +229,7 @@ class Loop:
             self._save_model()
         else:
             state.epochs_since_best += 1
+        self._show_sample(progress)
 
     def _validate(self) -> Sums:
         """Sums over all windows of the validation songs."""
@@ -251,7 +248,6 @@ class Loop:
             notes = tokens_to_notes(tokens, self.model.codec.drum_program)
             title = f"after {self.state.epoch} epochs, {self.state.step} steps"
             progress.image(self.state.step, piano_roll_image(notes, title=title))
-        self._last_sample = time.monotonic()
 
     def _windows(self, epoch: int) -> Windows:
         """The training windows of an epoch."""

@@ -98,10 +98,13 @@ def test_the_run_can_be_seen(trained):
         assert list(seen.values()) == pytest.approx([entry[key] for entry in history])
     for tag in ("learning_rate", "tokens_per_second"):
         assert scalars(folder / "logs" / "train", tag)
-    (sample,) = values(folder / "logs" / "train", "sample").values()
-    width, height, picture = tf.make_ndarray(sample.tensor)
-    assert int(width) > int(height) > 100
-    assert picture.startswith(b"\x89PNG")
+    samples = values(folder / "logs" / "train", "sample")
+    assert list(samples) == [entry["step"] for entry in history]
+    for sample in samples.values():
+        width, height, picture = tf.make_ndarray(sample.tensor)
+        assert int(width) > 100
+        assert int(height) > 100
+        assert picture.startswith(b"\x89PNG")
 
 
 class KilledError(Exception):
