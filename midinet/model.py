@@ -59,14 +59,7 @@ class MusicTransformer(keras.Model):
             name="embedding",
         )
         self.blocks = [
-            DecoderBlock(
-                parameters.embedding_size,
-                parameters.num_heads,
-                parameters.sequence_length,
-                parameters.feed_forward_dim,
-                parameters.dropout,
-                name=f"block_{index}",
-            )
+            DecoderBlock(parameters, name=f"block_{index}")
             for index in range(parameters.num_blocks)
         ]
         # float32: the loss and the samplers need the logits' whole precision.
