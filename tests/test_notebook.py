@@ -16,6 +16,7 @@ NOTEBOOK = REPOSITORY / "midinet_notebook.ipynb"
 
 # The settings offer two sizes, both too large for a test.
 TINY_MODEL = """
+assert parameters.is_file()
 parameters = midinet.Parameters(
     embedding_size=8,
     sequence_length=64,
