@@ -110,6 +110,7 @@ def test_learns_from_an_archive(notebook, folder):
     fill_in(notebook, "ARCHIVE", r"old songs\all.zip")
     run(up_to(notebook, "open_corpus", but="DEMO_SECONDS"), folder)
     assert "12 songs" in printed(notebook)
+    assert "Warning" not in printed(notebook)
 
 
 def test_without_fluidsynth_says_how_to_hear_it(notebook, folder):
