@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urljoin
 
 import requests
 import urllib3
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from midinet.sources import Source
 

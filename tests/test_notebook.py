@@ -1,22 +1,23 @@
-"""The notebook, run from top to bottom with small settings."""
+"""The notebook, run with small settings: from top to bottom, and where a user goes wrong."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 REPOSITORY = Path(__file__).parent.parent
 NOTEBOOK = REPOSITORY / "midinet_notebook.ipynb"
 
-SMALL_SETTINGS = """
-MIDI_FOLDER = {midi_folder!r}
-EPOCHS = 1
-LENGTH = 40
-PARAMETERS = midinet.Parameters(
+# The settings offer two sizes, both too large for a test.
+TINY_MODEL = """
+assert parameters.is_file()
+parameters = midinet.Parameters(
     embedding_size=8,
     sequence_length=64,
     num_blocks=1,
@@ -29,26 +30,116 @@ PARAMETERS = midinet.Parameters(
 
 @pytest.fixture
 def notebook() -> nbformat.NotebookNode:
-    return nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for name in ("DEMO_SECONDS", "SECONDS", "EPOCHS"):
+        fill_in(notebook, name, 1)
+    find(notebook, "EPOCHS = ").source += TINY_MODEL
+    return notebook
 
 
-def test_runs_from_top_to_bottom(notebook, midi_folder, tmp_path, monkeypatch):
-    settings = next(cell for cell in notebook.cells if "PARAMETERS = " in cell.source)
-    settings.source += SMALL_SETTINGS.format(midi_folder=str(midi_folder))
+@pytest.fixture
+def folder(tmp_path, midi_folder, monkeypatch) -> Path:
+    """Where the notebook runs: a path with spaces, with songs in it."""
+    folder = tmp_path / "my folder"
+    shutil.copytree(midi_folder, folder / "old songs" / "by me")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    monkeypatch.chdir(tmp_path)
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": tmp_path}}).execute()
+    return folder
 
-    pictures = [
-        output
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    assert len(pictures) == 4  # a song, the training curves, two new pieces
-    assert len(list((tmp_path / "output").glob("*.mid"))) == 2
+
+def find(notebook: nbformat.NotebookNode, text: str) -> nbformat.NotebookNode:
+    """The code cell with this text."""
+    [cell] = [c for c in notebook.cells if c.cell_type == "code" and text in c.source]
+    return cell
+
+
+def fill_in(notebook: nbformat.NotebookNode, name: str, value: str | int) -> None:
+    """Does what a user does in a form; text goes between the quotes as it is."""
+    cell = find(notebook, f"\n{name} = ")
+    pattern = rf'^({name} = )(?:(r?")[^"\n]*"|\S+)(?=  # @param)'
+    cell.source, count = re.subn(
+        pattern,
+        lambda found: f'{found[1]}{found[2]}{value}"' if found[2] else f"{found[1]}{value}",
+        cell.source,
+        flags=re.MULTILINE,
+    )
+    assert count == 1
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": folder}}).execute()
+
+
+def up_to(notebook: nbformat.NotebookNode, text: str, but: str) -> nbformat.NotebookNode:
+    """The notebook up to the cell with this text, without another one that takes its time."""
+    end = notebook.cells.index(find(notebook, text)) + 1
+    left_out = find(notebook, but)
+    notebook.cells = [cell for cell in notebook.cells[:end] if cell is not left_out]
+    return notebook
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def count(notebook: nbformat.NotebookNode, kind: str) -> int:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return sum(kind in str(output.get("data", {})) for output in outputs)
+
+
+def test_runs_from_top_to_bottom(notebook, folder):
+    fill_in(notebook, "MIDI_FOLDER", r"old songs\by me")
+    fill_in(notebook, "PRIMER", r".\old songs\by me\song 01.mid")
+    training = notebook.cells.index(find(notebook, "midinet.train("))
+    more = nbformat.v4.new_code_cell("EPOCHS = 2"), notebook.cells[training].copy()
+    notebook.cells[training + 1 : training + 1] = more
+    run(notebook, folder)
+
+    assert "goes on after 1 epochs" in printed(notebook)
+    # the demo's piece, a song, the curves twice, three new pieces
+    assert count(notebook, "image/png") == 7
+    pieces = [path for path in (folder / "output").glob("*.mid") if path.stem != "a song"]
+    assert len(pieces) == 4
     if shutil.which("fluidsynth"):
-        assert len(list((tmp_path / "output").glob("*.wav"))) == 2
+        assert count(notebook, "audio/") == 5
+        assert len(list((folder / "output").glob("*.wav"))) == 5
+
+
+def test_learns_from_an_archive(notebook, folder):
+    shutil.make_archive(str(folder / "old songs" / "all"), "zip", folder / "old songs" / "by me")
+    fill_in(notebook, "ARCHIVE", r"old songs\all.zip")
+    run(up_to(notebook, "open_corpus", but="DEMO_SECONDS"), folder)
+    assert "12 songs" in printed(notebook)
+    assert "Warning" not in printed(notebook)
+
+
+def test_without_fluidsynth_says_how_to_hear_it(notebook, folder):
+    fill_in(notebook, "MIDI_FOLDER", "old songs")
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("import os; os.environ['PATH'] = ''"))
+    run(up_to(notebook, "SONG = ", but="DEMO_SECONDS"), folder)
+    assert count(notebook, "image/png") == 1
+    assert count(notebook, "audio/") == 0
+    said = printed(notebook).splitlines()[-1]
+    assert said.startswith("No sound here: the program fluidsynth is not installed: install it")
+    assert said.endswith("a song.mid")
+
+
+def test_a_mistake_is_one_line(notebook, folder):
+    fill_in(notebook, "MIDI_FOLDER", r"C:\Users\new songs")
+    with pytest.raises(CellExecutionError):
+        run(up_to(notebook, "open_corpus", but="DEMO_SECONDS"), folder)
+    last = notebook.cells[-1].outputs
+    assert [output.output_type for output in last] == ["stream"]
+    assert last[0].text.count("\n") == 1
+    assert "midinet: C:/Users/new songs: no such folder" in last[0].text
+
+
+def test_in_colab_asks_for_the_project(notebook, folder, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH")
+    in_colab = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(in_colab))
+    with pytest.raises(CellExecutionError, match="REPOSITORY is empty: write the address"):
+        run(notebook, folder)
 
 
 def test_is_kept_without_outputs(notebook):
