@@ -2,6 +2,8 @@
 
     python benchmarks/demo.py pack MODEL -d DATA   puts a trained model into midinet/demo
     python benchmarks/demo.py judge -d DATA        compares what it composes with held-out songs
+    python benchmarks/demo.py judge MODEL -d DATA --settings 8,1,1 32,0.9,0.95
+                                                   another model, other top-k, temperature, top-p
 
 DATA is the data set that the model was trained on. `pack` halves the weights' precision and shows
 what that does to the validation loss. `judge` composes pieces from nothing, with the settings that
@@ -13,7 +15,6 @@ does, against as many tokens from the beginnings of the songs that no model was 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 import sys
@@ -114,19 +115,25 @@ def beginnings(corpus: Corpus, songs: Sequence[int]) -> list[Notes]:
     return [tokens_to_notes(corpus.song(song)[:LENGTH], drum_program) for song in songs]
 
 
-def judge(corpus: Corpus, variants: dict[str, Settings]) -> None:
-    """Prints how far each model's pieces are from the held-out songs, measure by measure."""
+def judge(folder: Path, corpus: Corpus, variants: dict[str, Settings]) -> None:
+    """Prints how far each model's pieces are from the held-out songs, measure by measure.
+
+    Args:
+        folder: of the model.
+        corpus: what it was trained on.
+        variants: settings to compose with, by name.
+    """
     training_songs, held_out = corpus.split()
     index = PassageIndex(
         [tokens_to_notes(corpus.song(song), corpus.codec.drum_program) for song in training_songs]
     )
-    demo = open_model(DEMO_MODEL)
+    model = open_model(folder)
     sets = {"held-out songs": beginnings(corpus, held_out)}
     for name, settings in variants.items():
-        sets[name] = pieces_of(demo, settings)
+        sets[name] = pieces_of(model, settings)
     know_less = Settings(top_k=VOCAB_SIZE)
-    sets["untrained"] = pieces_of(build_model(demo.parameters, demo.codec), know_less)
-    sets["unigram"] = pieces_of(unigram(corpus, demo), know_less)
+    sets["untrained"] = pieces_of(build_model(model.parameters, model.codec), know_less)
+    sets["unigram"] = pieces_of(unigram(corpus, model), know_less)
     values = {name: report.measure(pieces, index) for name, pieces in sets.items()}
     real = values.pop("held-out songs")
     print(f"{'mean (distance from real in sd)':28}{'held-out':>10}", *(f"{n:>19}" for n in values))
@@ -136,21 +143,25 @@ def judge(corpus: Corpus, variants: dict[str, Settings]) -> None:
             apart = report.difference(real[title], made[title])
             shown = f"({apart:+.2f})" if math.isfinite(apart) else "(-)"
             line += f"{np.nanmean(made[title]):11.3f} {shown:8}"
-        print(line)
-    print(json.dumps({name: float(np.nanmean(v[report.COPYING])) for name, v in values.items()}))
+        print(line, flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["pack", "judge"])
-    parser.add_argument("model", nargs="?", type=Path, help="the trained model to pack")
+    parser.add_argument("model", nargs="?", default=DEMO_MODEL, type=Path, help="a model's folder")
     parser.add_argument("-d", "--dataset", required=True, help="the data set of its training")
+    parser.add_argument("--settings", nargs="*", metavar="K,T,P", help="instead of the defaults")
     options = parser.parse_args()
     corpus = open_corpus(options.dataset)
     if options.what == "pack":
         pack(options.model, corpus)
     else:
-        judge(corpus, {"demo": Settings()})
+        variants = {"model": Settings()}
+        if options.settings:
+            parts = {text: text.split(",") for text in options.settings}
+            variants = {t: Settings(int(k), float(T), float(p)) for t, (k, T, p) in parts.items()}
+        judge(options.model, corpus, variants)
     return 0
 
 
