@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from midinet.backend import tf
-from midinet.layers import dropout, other_seed, rectangular_skew, relative_attention
+from midinet.layers import DecoderBlock, dropout, other_seed, rectangular_skew, relative_attention
+from midinet.parameters import Parameters
 from tests.full_attention import full_attention
 
 
@@ -54,6 +55,18 @@ def test_no_position_sees_the_future():
     after = relative_attention(q, k + 9 * later, v + 9 * later, distances, block_size=4)
     np.testing.assert_array_equal(before[:, :, :6], after[:, :, :6])
     assert np.abs(before[:, :, 6:] - after[:, :, 6:]).min() > 0
+
+
+@pytest.mark.parametrize("num_blocks", [1, 8])
+def test_what_new_blocks_add_varies_less_the_more_there_are(num_blocks):
+    parameters = Parameters(embedding_size=64, num_blocks=num_blocks, feed_forward_dim=64)
+    block = DecoderBlock(parameters)
+    block.build((None, None, 64))
+    of_glorot = np.sqrt(2 / (64 + 64))
+    for layer in (block.attention.output_projection, block.feed_forward_2):
+        expected = of_glorot / np.sqrt(2 * num_blocks)
+        assert np.std(layer.kernel) == pytest.approx(expected, rel=0.05)
+    assert np.std(block.feed_forward_1.kernel) == pytest.approx(of_glorot, rel=0.05)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
