@@ -15,7 +15,6 @@ does, against as many tokens from the beginnings of the songs that no model was 
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -134,16 +133,15 @@ def judge(folder: Path, corpus: Corpus, variants: dict[str, Settings]) -> None:
     know_less = Settings(top_k=VOCAB_SIZE)
     sets["untrained"] = pieces_of(build_model(model.parameters, model.codec), know_less)
     sets["unigram"] = pieces_of(unigram(corpus, model), know_less)
-    values = {name: report.measure(pieces, index) for name, pieces in sets.items()}
-    real = values.pop("held-out songs")
-    print(f"{'mean (distance from real in sd)':28}{'held-out':>10}", *(f"{n:>19}" for n in values))
-    for title in real:
-        line = f"{title:28}{np.nanmean(real[title]):10.3f} "
-        for made in values.values():
-            apart = report.difference(real[title], made[title])
-            shown = f"({apart:+.2f})" if math.isfinite(apart) else "(-)"
-            line += f"{np.nanmean(made[title]):11.3f} {shown:8}"
-        print(line, flush=True)
+    musics = [
+        report.MusicSet(
+            name,
+            sum(notes.duration_ms for notes in pieces) / 1000,
+            report.measure(pieces, index),
+        )
+        for name, pieces in sets.items()
+    ]
+    print(report.table(musics))
 
 
 def main() -> int:
