@@ -19,9 +19,12 @@ SOUNDFONT_VARIABLE = "SOUNDFONT"
 TIMEOUT_S = 900  # FluidSynth renders some 25 times faster than the music lasts
 
 # Rendered softly, as dense music would clip at FluidSynth's usual 0.2, then brought to one peak.
+# In 32 bits: in 16 a soft piano has 50 levels left, and what is heard once it is loud is their
+# noise.
 _RENDER_GAIN = 0.08
 _PEAK = 29000  # 1 dB below the most that 16 bits hold
-_MOST_AMPLIFICATION = 20  # silence must not become noise
+_MOST_AMPLIFICATION = 3000  # silence must not become noise: FluidSynth's is 1/1000 of 16 bits' step
+_RENDERED_TO_16_BITS = 1 / 65536
 _BLOCK_FRAMES = 1 << 20
 
 _SOUNDFONT_FOLDERS = (
@@ -83,12 +86,7 @@ def write_wav(
         raise OptionError(
             f"sample rate {sample_rate}: it must be {LEAST_SAMPLE_RATE} to {MOST_SAMPLE_RATE} Hz"
         )
-    program = shutil.which("fluidsynth")
-    if program is None:
-        raise AudioError(f"the program fluidsynth is not installed: {_INSTALL_PROGRAM}")
-    font = find_soundfont() if soundfont is None else Path(soundfont)
-    # FluidSynth goes on with some font of its own when it can't read this one.
-    _check_soundfont(font)
+    program, font = find_player(soundfont)
     midi_path, wav_path = Path(midi_path), Path(wav_path)
     if not midi_path.is_file():
         raise AudioError(f"{midi_path} is not there: no MIDI file to play")
@@ -97,7 +95,7 @@ def write_wav(
         rendered, finished = (Path(folder).resolve() / f"{name}.wav" for name in ("raw", "peak"))
         # Absolute paths: a name may begin with "-". The options must come before the files.
         command = [program, "-n", "-i", "-q", "-g", str(_RENDER_GAIN), "-r", str(sample_rate)]
-        command += ["-T", "wav", "-O", "s16", "-F", str(rendered)]
+        command += ["-T", "wav", "-O", "s32", "-F", str(rendered)]
         _run_fluidsynth([*command, str(font.resolve()), str(midi_path.resolve())], midi_path)
         try:
             _bring_to_peak(rendered, finished)
@@ -105,6 +103,21 @@ def write_wav(
             raise AudioError(f"{midi_path}: fluidsynth made no WAV file of it") from error
         finished.replace(wav_path)
     return wav_path
+
+
+def find_player(soundfont: str | Path | None = None) -> tuple[str, Path]:
+    """The FluidSynth program and the SoundFont to play with; None: that of `find_soundfont`.
+
+    Raises:
+        AudioError: one is missing, or the file is no SoundFont.
+    """
+    program = shutil.which("fluidsynth")
+    if program is None:
+        raise AudioError(f"the program fluidsynth is not installed: {_INSTALL_PROGRAM}")
+    font = find_soundfont() if soundfont is None else Path(soundfont)
+    # FluidSynth goes on with some font of its own when it can't read this one.
+    _check_soundfont(font)
+    return program, font
 
 
 def find_soundfont() -> Path:
@@ -165,14 +178,16 @@ def _bring_to_peak(source: Path, target: Path) -> None:
     with wave.open(str(source), "rb") as wav:
         parameters = wav.getparams()
         peak = max((int(np.abs(block).max()) for block in _blocks(wav)), default=0)
-    factor = min(_PEAK / max(peak, 1), _MOST_AMPLIFICATION)
+    factor = min(_PEAK / max(peak, 1), _MOST_AMPLIFICATION * _RENDERED_TO_16_BITS)
     with wave.open(str(source), "rb") as wav, wave.open(str(target), "wb") as louder:
-        louder.setparams(parameters)
+        louder.setparams(parameters._replace(sampwidth=2))
         for block in _blocks(wav):
             louder.writeframes(np.rint(block * factor).astype("<i2").tobytes())
 
 
 def _blocks(wav: wave.Wave_read) -> Iterator[np.ndarray]:
-    """The samples in pieces: an hour of music is 600 MB. int32, as -32768 has no opposite."""
+    """The samples in pieces: an hour of music is 1.2 GB. int64, as -2^31 has no opposite."""
+    if wav.getsampwidth() != 4:
+        raise wave.Error("not the 32 bits that were asked for")
     while frames := wav.readframes(_BLOCK_FRAMES):
-        yield np.frombuffer(frames, "<i2").astype(np.int32)
+        yield np.frombuffer(frames, "<i4").astype(np.int64)

@@ -12,6 +12,7 @@ import secrets
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from midinet.seeds import (
 )
 from midinet.settings import Rules, Settings
 from midinet.smf import Notes
-from midinet.vocabulary import NUM_PROGRAMS, STEP_MS, TIME_SHIFT
+from midinet.vocabulary import NUM_PROGRAMS, PAD, STEP_MS, TIME_SHIFT
 
 if TYPE_CHECKING:
     from midinet.model import MusicTransformer
@@ -102,9 +103,10 @@ def generate(  # a parameter for each option of the script: a settings object wo
         The paths of the MIDI files.
 
     Raises:
-        OptionError: an argument that makes no sense.
+        OptionError: an argument that makes no sense, or more pieces than memory holds.
         ModelError, CorpusError, MidiError: a model, data set or primer that can't be opened.
-        AudioError: no sound could be made; the MIDI files are there.
+        AudioError: FluidSynth or its SoundFont is missing, and nothing was composed; or no sound
+            could be made, and the MIDI files are there.
         OSError: a file can't be written.
     """
     seed_cut = SeedLength.parse(seed_length)
@@ -121,6 +123,10 @@ def generate(  # a parameter for each option of the script: a settings object wo
     limit = _Limit.checked(length, seconds)
     folder = find_model(save_directory)
     _check_writable(Path(output))
+    if wav:
+        from midinet.audio import find_player, write_wav
+
+        find_player(soundfont)  # now, rather than when the music is there
 
     from midinet.model import open_model  # here, not above: it starts TensorFlow
 
@@ -138,22 +144,24 @@ def generate(  # a parameter for each option of the script: a settings object wo
         settings = dataclasses.replace(settings, rules=rules)
         options += ["--instruments", str(instruments)]
 
-    made = _compose(model, [start] * num, limit, settings, progress)
-    command = ["generate.py", "-s", str(folder), *options, *limit.as_options()]
+    made, interrupted = _compose(model, [start] * num, limit, settings, progress)
+    command = ["python", "generate.py", "-s", _as_typed(folder), *options]
     command += _as_options(settings) + ["--inclusive"] * inclusive
-    paths = []
-    for index, (tokens, path) in enumerate(zip(made, _free_paths(Path(output), num), strict=True)):
-        notes, seed_end_ms = to_notes(start, tokens, model.codec, rules, inclusive)
-        _write_midi(notes, path, shlex.join([*command, "--seed", str(seed + index)]))
-        if plot:
-            _draw(notes, path, primer or song or "", seed_end_ms)
+    suffixes = [".mid"] + [".png"] * plot + [".wav"] * wav
+    paths = _free_paths(Path(output), num, suffixes)
+    pieces = [to_notes(start, tokens, model.codec, rules, inclusive) for tokens in made]
+    for index, (tokens, (notes, _), path) in enumerate(zip(made, pieces, paths, strict=True)):
+        amount = _Limit(max(1, len(tokens)), None) if interrupted else limit
+        last = [*amount.as_options(), "--seed", str(seed + index)]
+        _write_midi(notes, path, shlex.join([*command, *last]))
         if progress:
             print(f"{path}: {_describe(notes)}")
-        paths.append(path)
-    if wav:
-        from midinet.audio import write_wav
-
-        for path in paths:
+    # Only now, so that trouble with them, or Ctrl-C, costs no music.
+    for (notes, seed_end_ms), path in zip(pieces, paths, strict=True):
+        if plot:
+            _draw(notes, path, primer or song or "", seed_end_ms)
+    for path in paths:
+        if wav:
             write_wav(path, path.with_suffix(".wav"), soundfont)
     return paths
 
@@ -180,19 +188,21 @@ def to_notes(
 ) -> tuple[Notes, float | None]:
     """The music of a piece.
 
-    What sounds when the piece is cut rings on for half a second. Without its seed a piece begins
-    where the seed ends, with the notes that the seed left sounding.
+    What sounds when the piece is cut rings on for half a second, but no longer than notes may.
+    Without its seed a piece begins where the seed ends, with the notes that the seed left sounding.
 
     Returns:
         Its notes, and where its seed ends in milliseconds if it is included.
     """
     ring = np.array([TIME_SHIFT.first + _RING_MS // STEP_MS - 1])
-    tokens = np.concatenate([up_to_last_event(np.concatenate([seed, made])), ring])
+    piece = up_to_last_event(np.concatenate([seed, made]))
+    tokens = np.concatenate([piece, ring])
     notes = tokens_to_notes(tokens, codec.drum_program, 0 if inclusive else len(seed))
-    end_ms = np.minimum(notes.end_ms, notes.start_ms + rules.max_note_ms)
+    seed_ms = float(time_ms(seed).max(initial=0))
+    cut_ms = float(time_ms(piece).max(initial=0)) - (0 if inclusive else seed_ms)
+    end_ms = np.minimum(notes.end_ms, np.maximum(notes.start_ms + rules.max_note_ms, cut_ms))
     notes = dataclasses.replace(notes, end_ms=end_ms)
-    has_seed = inclusive and len(seed) > 0
-    return notes, float(time_ms(seed)[-1]) if has_seed else None
+    return notes, seed_ms if inclusive and len(seed) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,12 +224,12 @@ class _Limit:
 
     def as_options(self) -> list[str]:
         return (
-            ["-l", str(self.tokens)] if self.seconds is None else ["--seconds", f"{self.seconds:g}"]
+            ["-l", str(self.tokens)] if self.seconds is None else ["--seconds", str(self.seconds)]
         )
 
-    def is_reached(self, heard_s: np.ndarray) -> bool:
-        """Whether all pieces are long enough; tokens are counted elsewhere."""
-        return self.seconds is not None and bool((heard_s >= self.seconds).all())
+    def is_reached(self, heard_s: np.ndarray, has_ended: np.ndarray) -> bool:
+        """Whether all pieces have ended or are long enough; tokens are counted elsewhere."""
+        return self.seconds is not None and bool((has_ended | (heard_s >= self.seconds)).all())
 
     def cut(self, tokens: np.ndarray) -> np.ndarray:
         return tokens if self.seconds is None else tokens[time_ms(tokens) < self.seconds * 1000]
@@ -231,48 +241,69 @@ def _compose(
     limit: _Limit,
     settings: Settings,
     progress: bool,
-) -> list[np.ndarray]:
-    """The new tokens of each piece, until all have ended or are long enough, or Ctrl-C."""
+) -> tuple[list[np.ndarray], bool]:
+    """The new tokens of each piece, until all have ended or are long enough, or Ctrl-C.
+
+    Returns:
+        The tokens, and whether Ctrl-C came.
+    """
     from tqdm import tqdm
 
+    from midinet.backend import tf
     from midinet.sampling import stream, until_end
 
     total = limit.tokens * len(seeds) if limit.seconds is None else None
     of_how_much = "" if limit.seconds is None else f" of {limit.seconds:g}"
     bar = tqdm(total=total, unit=" tokens", disable=not progress)
     made = np.empty((len(seeds), 0), np.uint16)
+    interrupted = False
     try:
         with bar:
             for part in stream(model, seeds, limit.tokens, settings=settings):
                 made = np.concatenate([made, part], axis=1)
                 heard_s = time_ms(made)[:, -1] / 1000
-                bar.set_postfix_str(f"{heard_s.min():.0f}{of_how_much} s of music", refresh=False)
+                has_ended = made[:, -1] == PAD
+                shown_s = heard_s.max() if has_ended.all() else heard_s[~has_ended].min()
+                bar.set_postfix_str(f"{shown_s:.0f}{of_how_much} s of music", refresh=False)
                 bar.update(part.size)
-                if limit.is_reached(heard_s):
+                if limit.is_reached(heard_s, has_ended):
                     break
+    except tf.errors.ResourceExhaustedError as error:
+        raise OptionError(
+            f"out of memory composing {len(seeds)} at once: take fewer (num), or a smaller model"
+        ) from error
     except KeyboardInterrupt:
         if not made.size:
             raise
+        interrupted = True
         print("midinet: interrupted, writing what there is", file=sys.stderr)
-    return [limit.cut(until_end(piece)) for piece in made]
+    return [limit.cut(until_end(piece)) for piece in made], interrupted
 
 
 def _as_programs(programs: list[int], percussion: bool, codec: CodecSettings) -> tuple[int, ...]:
     """Instruments as the codec writes them: percussion takes a program, whose own moves on."""
     drums = codec.drum_program
     if drums is None:
+        if not programs:
+            raise OptionError("instruments: this model knows no percussion, so name others too")
         return tuple(programs)
     neighbour = drums + 1 if drums + 1 < NUM_PROGRAMS else drums - 1
     melodic = {neighbour if program == drums else program for program in programs}
     return tuple(sorted(melodic | ({drums} if percussion else set())))
 
 
+def _as_typed(folder: Path) -> str:
+    """A model's folder as a command in the clone names it: no home folder goes into the music."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
 def _as_options(settings: Settings) -> list[str]:
     rules = settings.rules or Rules()
-    options = ["-k", settings.top_k, "--temperature", f"{settings.temperature:g}"]
-    options += ["--top_p", f"{settings.top_p:g}"]
-    options += ["--max_silence", f"{rules.max_silence_ms / 1000:g}"]
-    options += ["--max_note", f"{rules.max_note_ms / 1000:g}"]
+    options: list[object] = ["-k", settings.top_k]
+    options += ["--temperature", settings.temperature, "--top_p", settings.top_p]
+    options += ["--max_silence", rules.max_silence_ms / 1000]
+    options += ["--max_note", rules.max_note_ms / 1000]
     return [str(option) for option in options] + ["--full_length"] * (not rules.may_end)
 
 
@@ -293,21 +324,26 @@ def _is_file_name(output: Path) -> bool:
     return output.suffix.lower() in (".mid", ".midi")
 
 
-def _free_paths(output: Path, num: int) -> list[Path]:
-    """Names for the pieces that no file has."""
+def _free_paths(output: Path, num: int, suffixes: Sequence[str]) -> list[Path]:
+    """Names for the pieces that no file has, with none of the suffixes of what lies beside it."""
     if not _is_file_name(output):
         output = output / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.mid"
     first = 0 if num == 1 else 1
     stems = (f"{output.stem}_{i}" if i else output.stem for i in itertools.count(first))
     names = (output.with_stem(stem) for stem in stems)
-    return list(itertools.islice((name for name in names if not name.exists()), num))
+    free = (
+        name
+        for name in names
+        if not any(file.exists() for file in (name, *map(name.with_suffix, suffixes)))
+    )
+    return list(itertools.islice(free, num))
 
 
 def _write_midi(notes: Notes, path: Path, text: str) -> None:
     from midinet.midi_file import notes_to_midi
 
-    # MIDI texts are Latin-1
-    midi = notes_to_midi(notes, text.encode("latin-1", "replace").decode("latin-1"))
+    # A file's name may hold bytes that are no text.
+    midi = notes_to_midi(notes, text.encode("utf-8", "replace").decode("utf-8"))
     with open(path, "xb") as file:  # x: a file that came up since is not overwritten either
         midi.save(file=file)
 
@@ -322,4 +358,6 @@ def _draw(notes: Notes, path: Path, seed_name: str | Path, seed_end_ms: float | 
 def _describe(notes: Notes) -> str:
     minutes, seconds = divmod(round(notes.duration_ms / 1000), 60)
     players = len(np.unique(notes.program[~notes.is_drum])) + bool(notes.is_drum.any())
-    return f"{minutes}:{seconds:02d} of music, {len(notes)} notes, {players} instruments"
+    amounts = ((len(notes), "note"), (players, "instrument"))
+    counts = ", ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in amounts)
+    return f"{minutes}:{seconds:02d} of music, {counts}"

@@ -57,7 +57,7 @@ _LEAST_PITCHES = 30  # a melody in a narrow range still shows where it lies
 # Sizes in inches.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.8, 0.3, 0.48, 0.6
 _PITCH_HEIGHT, _DRUM_ROW_HEIGHT, _LANE_GAP = 0.085, 0.2, 0.12
-_TITLE_LINE, _SEED_LABEL, _LEGEND_LINE, _LEGEND_COLUMN = 0.26, 0.18, 0.22, 2.15
+_TITLE_LINE, _SEED_LABEL, _LEGEND_LINE, _LEGEND_COLUMN = 0.26, 0.18, 0.195, 2.15
 _TITLE_LETTERS_AN_INCH = 7.8
 
 
@@ -218,10 +218,14 @@ def _pitch_range(notes: Notes) -> tuple[int, int]:
 
 
 def _colour(index: int) -> tuple[float, float, float]:
-    """The colour of the index-th instrument; each further round through the list is darker."""
+    """The colour of the index-th instrument; further rounds through the list are darker and paler
+    in turn, and end in neither black nor white."""
     red, green, blue = to_rgb(COLOURS[index % len(COLOURS)])
-    shade = 0.7 ** (index // len(COLOURS))
-    return red * shade, green * shade, blue * shade
+    step = index // len(COLOURS)
+    # 0.8 and 0.7 keep the colours of many instruments furthest apart.
+    shade = 0.8 ** ((step + 1) // 2) if step % 2 else 0.7 ** (step // 2)
+    light = 0.0 if step % 2 else 1 - shade
+    return red * shade + light, green * shade + light, blue * shade + light
 
 
 def _draw_melodic(
@@ -295,7 +299,7 @@ def _strength(velocity: np.ndarray) -> np.ndarray:
 
 def _mark_time(axes: Axes, layout: _Layout, is_lowest: bool) -> None:
     most = (layout.width - _LEFT - _RIGHT) * 1.5
-    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)
+    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)
     hours = 3600 * math.ceil(layout.seconds / 3600 / most)
     step = next((step for step in steps if layout.seconds / step <= most), hours)
     axes.xaxis.set_major_locator(MultipleLocator(step))
@@ -340,9 +344,9 @@ def _clock(seconds: float) -> str:
 def _facts(notes: Notes, instruments: int) -> str:
     if not len(notes):
         return "no notes"
-    plural = "s" if instruments != 1 else ""
-    clock = _clock(notes.duration_ms / 1000)
-    return f"{clock}  ·  {len(notes):,} notes  ·  {instruments} instrument{plural}"
+    amounts = ((len(notes), "note"), (instruments, "instrument"))
+    counts = [f"{count:,} {what}{'s' * (count != 1)}" for count, what in amounts]
+    return "  ·  ".join([_clock(notes.duration_ms / 1000), *counts])
 
 
 def _write_heading(figure: Figure, heading: list[str], facts: str) -> None:

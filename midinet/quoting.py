@@ -41,7 +41,10 @@ _LONGEST_FIGURE_S = 4.0
 _TIME_CLASSES_AN_OCTAVE = 4  # of the durations in a figure: 19% wide, more than music is stretched
 _VOTE_S = 0.1  # figures of one passage agree on its place to about this
 _CANDIDATES = 8
-_MOST_VOTES_A_FIGURE = 2000  # a figure found more often (a trill) says nothing of the place
+# Each of a figure's two durations, up and down: into whatever class it fell in the index.
+_ASKED_ROUNDINGS = (np.floor, np.ceil)
+_ROUNDINGS = len(_ASKED_ROUNDINGS) ** 2
+_MOST_VOTES = 100_000  # of a window; its rarest figures vote first, as they tell places apart
 _PITCH_RUN_S = 1e6  # lays the points of each pitch, then of each song, end to end in time
 
 
@@ -100,8 +103,7 @@ class PassageIndex:
                 count.
         """
         time_s, pitch = _points(notes)
-        # Up and down: whatever class a stretched duration fell into in the index.
-        figures = _figures(time_s, pitch, (np.floor, np.ceil))
+        figures = _figures(time_s, pitch, _ASKED_ROUNDINGS)
         judged = quoted = 0
         for begin_s in np.arange(0, time_s.max(initial=0.0), HOP_S):
             first, last = np.searchsorted(time_s, (begin_s, begin_s + WINDOW_S))
@@ -125,7 +127,13 @@ class PassageIndex:
         with the time in the song that goes with it."""
         low = np.searchsorted(self._key, figures.key, "left")
         count = np.searchsorted(self._key, figures.key, "right") - low
-        count[count > _MOST_VOTES_A_FIGURE] = 0
+        # All roundings of a figure vote, or none: the one that is found in the right place is often
+        # the most common, and the others would outvote it.
+        of_figure = count.reshape(_ROUNDINGS, -1)
+        total = of_figure.sum(axis=0)
+        rarest_first = np.argsort(total, kind="stable")
+        votes_before = np.cumsum(total[rarest_first]) - total[rarest_first]
+        of_figure[:, rarest_first[votes_before >= _MOST_VOTES]] = 0
         asked = np.repeat(np.arange(len(count)), count)
         found = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + low[asked]
         semitones = self._pitch[found] - figures.pitch[asked]

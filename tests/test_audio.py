@@ -85,9 +85,24 @@ def test_the_wav_sounds_when_and_as_the_midi_file_says(song, tmp_path, rate):
 
 
 @with_fluidsynth
-def test_the_wav_is_loud_but_does_not_clip(song, tmp_path):
-    peak = np.abs(samples(write_wav(song, tmp_path / "song.wav"))[0].astype(int)).max()
-    assert 8000 < peak < 32000
+@pytest.mark.parametrize("velocity", [20, 100])
+def test_the_wav_is_loud_but_does_not_clip_and_has_no_steps(velocity, song, tmp_path):
+    music = mido.MidiFile(song)
+    music.tracks[0][0].velocity = velocity
+    music.save(song)
+    sound = samples(write_wav(song, tmp_path / "song.wav"))[0].astype(int)
+    assert 28900 < np.abs(sound).max() < 29100
+    # However soft the note was: it is not some coarse levels made loud.
+    assert len(np.unique(sound)) > 3000
+
+
+@with_fluidsynth
+def test_silence_stays_silent(tmp_path):
+    track = mido.MidiTrack([mido.Message("program_change", program=3, time=0)])
+    track.append(mido.MetaMessage("end_of_track", time=960))
+    mido.MidiFile(tracks=[track]).save(tmp_path / "rest.mid")
+    sound, _ = samples(write_wav(tmp_path / "rest.mid", tmp_path / "rest.wav"))
+    assert np.abs(sound.astype(int)).max() <= 10
 
 
 @with_fluidsynth
@@ -172,6 +187,18 @@ def test_a_failure_of_fluidsynth_is_told_and_leaves_no_wav(
         write_wav(song, tmp_path / "song.wav", soundfont)
     assert "-song.mid" in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@with_shell
+def test_samples_of_another_size_are_not_taken_for_sound(
+    song, soundfont, tmp_path, fake_fluidsynth
+):
+    with wave.open(str(tmp_path / "narrow.wav"), "wb") as narrow:
+        narrow.setparams((2, 2, 44100, 0, "NONE", ""))
+        narrow.writeframes(bytes(400))
+    fake_fluidsynth(f'/bin/cp "{tmp_path}/narrow.wav" "$wav"')
+    with pytest.raises(AudioError, match="no WAV"):
+        write_wav(song, tmp_path / "song.wav", soundfont)
 
 
 @with_shell

@@ -1,20 +1,24 @@
 """From a model and a seed to files of music."""
 
+import os
+import shlex
+
 import mido
 import numpy as np
 import pytest
 
+import generate as generate_script
 import midinet
 from midinet import generation, sampling
-from midinet.backend import keras
+from midinet.backend import keras, tf
 from midinet.codec import CodecSettings, encode, tokens_to_notes
-from midinet.errors import CorpusError, MidiError, ModelError, OptionError
+from midinet.errors import AudioError, CorpusError, MidiError, ModelError, OptionError
 from midinet.generation import generate
 from midinet.model import build_model, save_model
 from midinet.parameters import Parameters
 from midinet.seeds import SeedLength, open_song
 from midinet.smf import read_midi
-from midinet.vocabulary import DRUM_PROGRAM, PROGRAM, TIME_SHIFT
+from midinet.vocabulary import DRUM_PROGRAM, PAD, PROGRAM, TIME_SHIFT
 
 LONG = 400  # tokens
 TINY = Parameters(
@@ -43,7 +47,16 @@ def compose(model_folder, tmp_path):
 
 
 def text_of(path):
-    return next(message.text for message in mido.MidiFile(path).tracks[0] if message.type == "text")
+    file = mido.MidiFile(path, charset="utf-8")
+    return next(message.text for message in file.tracks[0] if message.type == "text")
+
+
+def composed_by_its_text(path, output):
+    """What comes of running the command that a piece carries."""
+    python, script, *options = shlex.split(text_of(path))
+    assert (python, script) == ("python", "generate.py")
+    assert generate_script.main([*options, "-o", str(output)]) == 0
+    return output.read_bytes()
 
 
 def test_composing_from_nothing_writes_music_and_says_how(compose, tmp_path, model_folder):
@@ -70,12 +83,56 @@ def test_several_pieces_are_those_that_their_seeds_make_alone(compose):
     assert alone.read_bytes() == paths[1].read_bytes()
 
 
-def test_nothing_is_overwritten(compose, tmp_path):
-    mine = tmp_path / "mine.mid"
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.123456789, "top_p": 0.87654321, "max_note": 1234.567},
+        {"seconds": 5.4321098, "full_length": True, "instruments": "piano, 117, drums"},
+        {"seed_length": "2.5 s", "inclusive": True, "primer": "Für Elise, “I” & 山.mid"},
+        {"seed_length": 50, "dataset": True, "num": 3},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_the_command_in_a_piece_makes_the_same_file(
+    compose, midi_folder, dataset, tmp_path, options
+):
+    if "primer" in options:
+        options = options | {"primer": tmp_path / options["primer"]}
+        options["primer"].write_bytes((midi_folder / "song 01.mid").read_bytes())
+    if "dataset" in options:
+        options = options | {"dataset": dataset}
+    path = compose(**options)[-1]
+    assert composed_by_its_text(path, tmp_path / "again.mid") == path.read_bytes()
+
+
+def test_a_piece_does_not_tell_where_the_home_of_its_maker_is(
+    model_folder, compose, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(model_folder.parent)
+    assert "-s model " in text_of(compose(20)[0])
+
+
+def test_a_file_name_that_is_no_text_does_no_harm(tmp_path):
+    generation._write_midi(
+        tokens_to_notes(np.array([276, 60, 297])), tmp_path / "a.mid", "caf\udce9.mid"
+    )
+    assert text_of(tmp_path / "a.mid") == "caf?.mid"
+
+
+@pytest.mark.parametrize("suffix", [".mid", ".png", ".wav"])
+def test_nothing_is_overwritten(compose, tmp_path, monkeypatch, suffix):
+    mine = tmp_path / f"mine{suffix}"
     mine.write_bytes(b"precious")
-    (path,) = compose(50, output=mine)
+    monkeypatch.setattr(
+        "midinet.audio.write_wav", lambda midi, wav, font: wav.write_bytes(b"sound")
+    )
+    monkeypatch.setattr("midinet.audio.find_player", lambda font: None)
+    (path,) = compose(50, output=tmp_path / "mine.mid", plot=True, wav=True)
     assert mine.read_bytes() == b"precious"
     assert path == tmp_path / "mine_1.mid"
+
+
+def test_pieces_of_one_second_have_names_of_their_own(compose):
     assert len({*compose(50), *compose(50), *compose(50)}) == 3
 
 
@@ -168,6 +225,21 @@ def test_only_the_chosen_instruments_play(compose):
         assert drums or not notes.is_drum.any()
 
 
+def test_a_note_that_the_seed_holds_longer_than_notes_may_is_kept():
+    seed = np.array([276, 60, *[TIME_SHIFT.first + 99] * 5, 188, 62], np.uint16)
+    made = np.array([TIME_SHIFT.first, 64], np.uint16)
+    rules = generation.Rules(max_note_ms=2000)
+    notes, _ = generation.to_notes(seed, made, CodecSettings(), rules, inclusive=True)
+    assert notes.pitch.tolist() == [60, 62, 64]
+    assert notes.end_ms.tolist() == [5000, 5510, 5510]
+
+
+def test_percussion_alone_is_refused_for_a_model_that_knows_none(tmp_path):
+    save_model(build_model(TINY, CodecSettings(None)), tmp_path / "model")
+    with pytest.raises(OptionError, match="knows no percussion"):
+        generate(save_directory=tmp_path / "model", output=tmp_path, instruments="drums")
+
+
 def test_what_sounds_at_the_cut_rings_on_but_no_longer_than_notes_may():
     start = np.array([276, 60, TIME_SHIFT.first + 99, 62], np.uint16)
     rules = generation.Rules(max_note_ms=1200)
@@ -176,7 +248,7 @@ def test_what_sounds_at_the_cut_rings_on_but_no_longer_than_notes_may():
     assert notes.end_ms.tolist() == [1200, 1500]
 
 
-def test_interrupting_writes_what_there_is(compose, monkeypatch, capsys):
+def test_interrupting_writes_what_there_is(compose, monkeypatch, capsys, tmp_path):
     def interrupted(*arguments, **options):
         yield next(stream(*arguments, **options))
         raise KeyboardInterrupt
@@ -186,6 +258,8 @@ def test_interrupting_writes_what_there_is(compose, monkeypatch, capsys):
     (path,) = compose(5000, full_length=True)
     assert len(read_midi(path)) > 10
     assert "interrupted" in capsys.readouterr().err
+    monkeypatch.setattr(sampling, "stream", stream)
+    assert composed_by_its_text(path, tmp_path / "again.mid") == path.read_bytes()
 
 
 def test_interrupting_before_there_is_anything_writes_nothing(compose, monkeypatch, tmp_path):
@@ -199,12 +273,66 @@ def test_interrupting_before_there_is_anything_writes_nothing(compose, monkeypat
     assert not any((tmp_path / "out").iterdir())
 
 
+def test_more_pieces_than_memory_holds_are_refused_in_a_line(compose, monkeypatch):
+    def greedy(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        yield
+
+    monkeypatch.setattr(sampling, "stream", greedy)
+    with pytest.raises(OptionError, match=r"out of memory composing 4 at once.*num"):
+        compose(num=4)
+
+
+def test_a_piece_that_has_ended_is_not_waited_for(compose, monkeypatch):
+    """One piece of two ends at once, the other never: it must still stop at its seconds."""
+
+    def two(*arguments, **options):
+        for part in range(9):
+            made = np.full((2, 100), PAD, np.uint16)
+            made[1] = np.tile([276 + part % 2, 60, TIME_SHIFT.first + 9, 188], 25)
+            if part == 0:
+                made[0, :4] = [276, 60, TIME_SHIFT.first, 188]
+            parts.append(part)
+            yield made
+
+    parts = []
+    monkeypatch.setattr(sampling, "stream", two)
+    compose(num=2, seconds=5)
+    assert len(parts) == 2  # 2.5 seconds each
+
+
 def test_pictures_and_sound_lie_beside_the_music(compose, monkeypatch):
     played = []
+    monkeypatch.setattr("midinet.audio.find_player", lambda font: None)
     monkeypatch.setattr("midinet.audio.write_wav", lambda *paths: played.append(paths))
     (path,) = compose(100, plot=True, wav=True, soundfont="my.sf2")
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert played == [(path, path.with_suffix(".wav"), "my.sf2")]
+
+
+def test_trouble_with_a_picture_costs_no_music(compose, monkeypatch, tmp_path):
+    def full_disk(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("midinet.pictures.piano_roll", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        compose(50, num=3, plot=True)
+    assert len(list((tmp_path / "out").glob("*.mid"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"), [("PATH", "fluidsynth is not installed"), ("SOUNDFONT", r"none\.sf2")]
+)
+def test_sound_that_cannot_be_made_is_said_before_composing(
+    compose, monkeypatch, tmp_path, missing, message
+):
+    monkeypatch.setattr("midinet.audio.shutil.which", lambda program: os.environ.get("PATH"))
+    monkeypatch.setenv("SOUNDFONT", str(tmp_path / "none.sf2"))
+    if missing == "PATH":
+        monkeypatch.delenv("PATH")
+    with pytest.raises(AudioError, match=message):
+        compose(wav=True)
+    assert not list(tmp_path.rglob("*.mid"))
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,13 @@ def test_each_instrument_has_its_colour():
     assert count(piano, second) == 0
 
 
-def test_thirty_instruments_have_thirty_colours():
-    assert len({pictures._colour(i) for i in range(30)}) == 30
+def test_every_instrument_has_a_colour_of_its_own_that_can_be_seen():
+    colours = np.array([pictures._colour(i) for i in range(128)])
+    apart = np.linalg.norm(colours[:, None] - colours, axis=2)
+    np.fill_diagonal(apart, 1)
+    assert apart[:30, :30].min() > 0.1
+    assert apart.min() > 0.03
+    assert ((colours.max(axis=1) > 0.15) & (colours.min(axis=1) < 0.93)).all()
 
 
 def test_percussion_has_a_lane_of_its_own():
@@ -125,6 +130,25 @@ def test_even_the_shortest_note_of_a_long_piece_is_visible(length_s):
     paint = image[: image.shape[0] - 60].astype(int)  # without the legend
     is_second = (paint[:, :, 0] > 200) & (paint[:, :, 2] < 180) & (paint[:, :, 1] > 100)
     assert is_second.sum() >= 3
+
+
+@pytest.mark.parametrize(
+    ("notes", "facts"),
+    [
+        (PIANO[:1], "0:02  ·  1 note  ·  1 instrument"),
+        (BAND, "0:04  ·  3 notes  ·  3 instruments"),
+        (song(), "no notes"),
+    ],
+)
+def test_the_heading_counts_what_there_is(notes, facts):
+    assert facts in [text.get_text() for text in pictures._draw_roll(notes, "", None).texts]
+
+
+@pytest.mark.parametrize("length_s", [0.7, 3, 30, 600, 7200])
+def test_time_has_some_ten_marks_whatever_the_length(length_s):
+    axes = pictures._draw_roll(song((0, length_s, 0, 60)), "", None).axes[0]
+    marks = [mark for mark in axes.get_xticks() if 0 <= mark <= axes.get_xlim()[1]]
+    assert 6 <= len(marks) <= 30
 
 
 def test_threads_draw_the_same_pictures():

@@ -136,3 +136,17 @@ def test_too_little_music_is_not_judged(notes):
 
 def test_an_empty_collection_has_no_quotes():
     assert PassageIndex([]).quoted_share(NEW) == 0
+
+
+@pytest.mark.parametrize("changes", [{}, {"semitones": 3, "stretch": 1.05}, {"lost": 0.2}], ids=str)
+def test_a_copy_of_one_figure_over_and_over_is_found(changes):
+    """What a window of an ostinato is made of is heard in thousands of places."""
+    rng = np.random.default_rng(4)
+    steps = np.arange(2000) * 170.0
+    melody = np.sort(rng.choice(steps, 250, replace=False))
+    start = np.concatenate([np.repeat(steps, 4), melody])
+    pitch = np.concatenate([np.tile([45, 57, 60, 63], 2000), rng.integers(70, 80, 250)])
+    ostinato = as_notes(start, pitch)
+    index = PassageIndex([*SONGS, ostinato])
+    excerpt = ostinato[(ostinato.start_ms >= 50_000) & (ostinato.start_ms < 80_000)]
+    assert index.quoted_share(changed(excerpt, **changes)) > 0.95

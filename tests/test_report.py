@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from midinet import report as report_module
-from midinet.corpus import preprocess
-from midinet.errors import CorpusError, MidiError
-from midinet.report import COPYING, REPETITION, difference, load_music, main, measure, report
+from midinet.corpus import open_corpus, preprocess
+from midinet.errors import CorpusError, MidiError, OptionError
+from midinet.report import COPYING, REPETITION, distance, load_music, main, measure, report
 
 
 def write_song(path, seed, tempo=500000, drums=True):
@@ -48,6 +48,11 @@ def row(text, title):
     return line[len(title) :].replace("±", "").split()
 
 
+def closest(text, title):
+    """Which sets of three a line of the table marks as closest to the first."""
+    return [figure.endswith("*") for figure in row(text, title)[-2:]]
+
+
 def test_two_folders_are_compared(real, composed):
     text = report(real, composed, training=real)
     assert f"A: {real} (4 pieces, 1:20)" in text
@@ -55,17 +60,66 @@ def test_two_folders_are_compared(real, composed):
     assert row(text, "notes a second")[:2] == ["6.000", "0.000"]
     assert row(text, "notes a second")[2] == f"{(2 + 2 + 6) / 3:.3f}"
     assert row(text, "percussion share")[:3] == ["0.333", "0.000", "0.111"]
-    assert float(row(text, "percussion share")[4]) < -1
+    # A never varies in this, so there is no standard deviation to measure the distance in.
+    assert row(text, "percussion share")[4] == "-"
     # Real songs are compared with each other; one of three composed pieces is a copy.
     assert row(text, COPYING)[:3] == ["0.000", "0.000", "0.333"]
     # Closeness to real music counts all but the copying.
-    distances = [float(line.split()[-1]) for line in text.splitlines()[4:14] if "±" in line]
+    figures = [line.split()[-1] for line in text.splitlines() if "±" in line and "mean" not in line]
+    distances = [float(figure) for figure in figures[:-1] if figure != "-"]
     assert len(distances) > 5
-    assert f"mean distance of B from A: {np.abs(distances).mean():.2f}" in text
+    median = float(text.split("median distance from A: B ")[1].split()[0])
+    assert median == pytest.approx(np.median(distances), abs=0.01)
+    assert "*" not in "".join(figures)
 
 
 def test_music_equal_to_itself_has_no_distance(real):
-    assert "mean distance of B from A: 0.00" in report(real, real)
+    assert "median distance from A: B 0.00" in report(real, real)
+
+
+def test_of_several_sets_it_is_said_which_is_closest(real, composed, tmp_path):
+    for seed in (20, 21):
+        write_song(tmp_path / "good" / f"{seed}.mid", seed)
+    text = report(real, composed, tmp_path / "good", training=real)
+    assert "C: " + str(tmp_path / "good") in text
+    assert closest(text, "notes a second") == [False, True]
+    assert closest(text, "percussion share") == [False, True]
+    # Where both are as close, none is marked, nor where less is better.
+    assert row(text, "polyphony")[-2:] == ["0.00", "0.00"]
+    assert closest(text, COPYING) == [False, False]
+    marks = [line.count("*") for line in text.splitlines() if "±" in line]
+    assert f"B {sum(closest(text, t)[0] for t in measure(load_music(real)))}, C " in text
+    assert max(marks) == 1
+    with pytest.raises(OptionError, match="27 sets"):
+        report(*[real] * 27)
+
+
+def test_held_out_songs_are_compared_with_those_trained_on(real, tmp_path):
+    for seed in range(4, 12):
+        write_song(real / f"{seed}.mid", seed)
+    preprocess(real, tmp_path / "set", workers=1, quiet=True)
+    corpus = open_corpus(tmp_path / "set")
+    training, validation = corpus.split()
+    for side, indices in (("quoting", training[:1]), ("new", validation[:1])):
+        (tmp_path / side).mkdir()
+        for i in indices:
+            (tmp_path / side / "song.mid").write_bytes((real / corpus.names[i]).read_bytes())
+    text = report(tmp_path / "set", tmp_path / "quoting", tmp_path / "new", held_out=True)
+    songs = f"{len(validation)} piece{'s' * (len(validation) > 1)}"
+    assert f"A: {tmp_path / 'set'}, held-out songs ({songs}, " in text
+    assert row(text, COPYING)[:6:2] == ["0.000", "1.000", "0.000"]
+    with pytest.raises(OptionError, match="held_out"):
+        report(tmp_path / "set", held_out=True, training=real)
+    with pytest.raises(CorpusError, match="holds no data set"):
+        report(real, held_out=True)
+
+
+def test_only_the_beginnings_of_pieces_are_measured_when_asked(real):
+    text = report(real, seconds=5.5)
+    assert "(4 pieces, 0:22)" in text
+    assert row(text, "notes a second")[0] == f"{(22 + 11) / 5.5:.3f}"
+    with pytest.raises(OptionError, match="seconds is 0"):
+        report(real, seconds=0)
 
 
 def test_one_set_is_described_without_a_difference(real):
@@ -106,15 +160,16 @@ def test_the_png_shows_every_metric_of_both_sets(real, composed, tmp_path, monke
     ("first", "second", "expected"),
     [
         ([1.0, 3.0], [2.0, 4.0], 1.0),
-        ([1.0, 3.0], [0.0, 2.0], -1.0),
+        ([1.0, 3.0], [0.0, 2.0], 1.0),
+        ([1.0, 3.0], [2.0], 1.0),  # the same mean, but it scatters less
+        ([1.0, 3.0], [3.0, 1.0, 3.0, 1.0], 0.0),
         ([1.0, 3.0, np.nan], [np.nan, 2.0, 4.0], 1.0),
-        ([2.0, 2.0], [2.0], 0.0),
-        ([2.0], [3.0], np.nan),
+        ([2.0], [3.0], 1.0),
         ([np.nan], [3.0], np.nan),
     ],
 )
-def test_the_difference_is_in_standard_deviations(first, second, expected):
-    assert difference(np.array(first), np.array(second)) == pytest.approx(expected, nan_ok=True)
+def test_a_distance_is_the_average_way_from_one_sets_values_to_the_others(first, second, expected):
+    assert distance(np.array(first), np.array(second)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_unreadable_and_silent_files_of_a_folder_are_left_out(real, capsys):
