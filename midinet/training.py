@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def train(
     """
     _check_options(epochs, seed, patience, checkpoint_every_minutes)
     folder = Path(save_directory)
+    way_on = ["python", "train.py", "-e", epochs, "-s", save_directory, "-d", dataset, "--restore"]
     if not isinstance(parameters, Parameters):
+        way_on += ["--parameters", parameters]
         parameters = Parameters.load(parameters)
     corpus = open_corpus(dataset)
     checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
@@ -106,7 +109,7 @@ def train(
     try:
         return loop.run(epochs, patience, checkpoint_every_minutes * 60)
     except TrainingInterrupted as stop:
-        command = f"python train.py -e {epochs} -s {save_directory} -d {dataset} --restore"
+        command = shlex.join(map(str, way_on))
         raise TrainingInterrupted(f"{stop}; go on with: {command}", stop.signal_number) from None
     except tf.errors.ResourceExhaustedError as error:
         raise TrainingError(

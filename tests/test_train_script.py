@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,7 +78,13 @@ def test_interrupted_and_killed_it_still_ends_as_if_undisturbed(
     assert "Epoch 1/3" in output
     assert errors.count("\n") == 1
     assert errors.startswith("midinet: stopped in epoch 1")
-    assert errors.rstrip().endswith("--restore")
+    program, script, *way_on = shlex.split(errors.split("go on with: ")[1])
+    assert (program, script) == ("python", "train.py")
+    # What a user would paste: it must be enough, wherever the hyperparameters are.
+    assert way_on == ["-e", str(EPOCHS), "-s", str(tmp_path), "-d", str(dataset), "--restore"] + [
+        "--parameters",
+        str(parameters),
+    ]
 
     second = start(tmp_path, dataset, parameters, "--restore")
     wait_for_progress(second, tmp_path)
