@@ -81,10 +81,8 @@ def test_interrupted_and_killed_it_still_ends_as_if_undisturbed(
     program, script, *way_on = shlex.split(errors.split("go on with: ")[1])
     assert (program, script) == ("python", "train.py")
     # What a user would paste: it must be enough, wherever the hyperparameters are.
-    assert way_on == ["-e", str(EPOCHS), "-s", str(tmp_path), "-d", str(dataset), "--restore"] + [
-        "--parameters",
-        str(parameters),
-    ]
+    expected = ["-e", EPOCHS, "-s", tmp_path, "-d", dataset, "--restore"]
+    assert way_on == [str(word) for word in [*expected, "--parameters", parameters]]
 
     second = start(tmp_path, dataset, parameters, "--restore")
     wait_for_progress(second, tmp_path)
