@@ -46,7 +46,7 @@ from midinet.steps import Steps, Sums
 from midinet.vocabulary import NOTE_ON, VOCAB_SIZE
 
 LENGTH = 2500  # tokens of a piece: what generate.py composes
-NUM_PIECES = 32
+NUM_PIECES = 16
 
 
 def validation(model: MusicTransformer, corpus: Corpus) -> tuple[float, float]:
