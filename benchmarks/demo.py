@@ -130,7 +130,7 @@ def judge(folder: Path, corpus: Corpus, variants: dict[str, Settings]) -> None:
     sets = {"held-out songs": beginnings(corpus, held_out)}
     for name, settings in variants.items():
         sets[name] = pieces_of(model, settings)
-    know_less = Settings(top_k=VOCAB_SIZE)
+    know_less = Settings(VOCAB_SIZE, temperature=1.0, top_p=1.0)
     sets["untrained"] = pieces_of(build_model(model.parameters, model.codec), know_less)
     sets["unigram"] = pieces_of(unigram(corpus, model), know_less)
     musics = [

@@ -259,7 +259,9 @@ LAST_PROGRAM = Rules((127,), max_silence_ms=10, max_note_ms=10, may_end=False)
 def test_whatever_the_weights_the_music_encodes_back_to_its_tokens(model, kind, rules):
     set_weights(model, kind)
     # 517: every token that the grammar allows may come.
-    pieces = compose(model, [NOTHING] * PIECES, LENGTH, settings=Settings(VOCAB_SIZE, rules=rules))
+    pieces = compose(
+        model, [NOTHING] * PIECES, LENGTH, settings=Settings(VOCAB_SIZE, 1.0, 1.0, rules=rules)
+    )
     for piece in pieces:
         assert len(piece) == LENGTH
         notes = check_encodes_back(piece)
@@ -279,7 +281,7 @@ def test_a_seed_and_its_continuation_encode_back_as_one(model, kind):
     )
     set_weights(model, kind)
     rules = Rules(max_note_ms=3000, may_end=False)
-    settings = Settings(VOCAB_SIZE, seed=9, rules=rules)
+    settings = Settings(VOCAB_SIZE, 1.0, 1.0, seed=9, rules=rules)
     for piece in compose(model, [seed] * PIECES, LENGTH, settings=settings):
         notes = check_encodes_back(np.concatenate([seed, piece]))
         # The seed held pitch 90 for 30 s; it ends a step behind the seed.
@@ -294,7 +296,7 @@ def test_other_encoders_orders_keep_the_bounds_too(kind):
     set_weights(model, kind)
     rules = Rules(max_silence_ms=500, max_note_ms=700, may_end=False)
     for piece in compose(
-        model, [NOTHING] * PIECES, LENGTH, settings=Settings(VOCAB_SIZE, rules=rules)
+        model, [NOTHING] * PIECES, LENGTH, settings=Settings(VOCAB_SIZE, 1.0, 1.0, rules=rules)
     ):
         notes = tokens_to_notes(piece, None)
         assert len(notes) > 10
@@ -310,7 +312,7 @@ def test_a_random_piece_ends_itself_and_then_encodes_back_whole(model):
     bias = np.zeros(VOCAB_SIZE)
     bias[[PAD, wait(1), *range(NOTE_OFF.first, NOTE_OFF.end)]] = 8
     model.weights_by_name()["logits/bias"].assign(bias)
-    settings = Settings(VOCAB_SIZE, rules=Rules(max_note_ms=20))
+    settings = Settings(VOCAB_SIZE, 1.0, 1.0, rules=Rules(max_note_ms=20))
     for piece in compose(model, [NOTHING] * PIECES, LENGTH, settings=settings):
         assert 0 < len(piece) < LENGTH
         np.testing.assert_array_equal(encode(tokens_to_notes(piece)), piece)

@@ -168,7 +168,9 @@ def test_composed_tokens_pass_a_chi_square_test_against_the_models_distribution(
     bias = np.full(VOCAB_SIZE, -50.0)
     bias[:8] = np.log([0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.05, 0.02])
     model = set_logits(make_model(), bias)
-    made = sampling.compose(model, [NOTHING] * 2, 2000, settings=Settings(8, seed=3, rules=None))
+    made = sampling.compose(
+        model, [NOTHING] * 2, 2000, settings=Settings(8, 1.0, 1.0, seed=3, rules=None)
+    )
     counts = np.bincount(np.concatenate(made), minlength=8)
     expected = np.exp(bias[:8]) * 4000
     assert len(counts) == 8
