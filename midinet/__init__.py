@@ -4,12 +4,11 @@ The names below are the public interface. They are imported when first used, so 
 `import midinet` costs nothing and TensorFlow starts only where it is needed.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Not that of typing: until the scripts' first import is done, Ctrl-C shows a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from midinet.codec import CodecSettings, encode
     from midinet.corpus import Corpus, open_corpus, preprocess
     from midinet.errors import (
@@ -85,7 +84,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    import importlib
+
     if name not in _HOME:
         raise AttributeError(f"module 'midinet' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"midinet.{_HOME[name]}"), name)

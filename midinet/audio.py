@@ -83,12 +83,7 @@ def write_wav(
         raise OptionError(
             f"sample rate {sample_rate}: it must be {LEAST_SAMPLE_RATE} to {MOST_SAMPLE_RATE} Hz"
         )
-    program = shutil.which("fluidsynth")
-    if program is None:
-        raise AudioError(f"the program fluidsynth is not installed: {_INSTALL_PROGRAM}")
-    font = find_soundfont() if soundfont is None else Path(soundfont)
-    # FluidSynth goes on with some font of its own when it can't read this one.
-    _check_soundfont(font)
+    program, font = find_player(soundfont)
     midi_path, wav_path = Path(midi_path), Path(wav_path)
     if not midi_path.is_file():
         raise AudioError(f"{midi_path} is not there: no MIDI file to play")
@@ -105,6 +100,21 @@ def write_wav(
             raise AudioError(f"{midi_path}: fluidsynth made no WAV file of it") from error
         finished.replace(wav_path)
     return wav_path
+
+
+def find_player(soundfont: str | Path | None = None) -> tuple[str, Path]:
+    """FluidSynth, and the SoundFont to play with: the one named, or that of `find_soundfont`.
+
+    Raises:
+        AudioError: one of them is not there, or the file is no SoundFont.
+    """
+    program = shutil.which("fluidsynth")
+    if program is None:
+        raise AudioError(f"the program fluidsynth is not installed: {_INSTALL_PROGRAM}")
+    font = find_soundfont() if soundfont is None else Path(soundfont)
+    # FluidSynth goes on with some font of its own when it can't read this one.
+    _check_soundfont(font)
+    return program, font
 
 
 def find_soundfont() -> Path:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import itertools
+import math
 import secrets
 import shlex
 import sys
@@ -18,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from midinet.codec import CodecSettings, tokens_to_notes
-from midinet.errors import ModelError, OptionError
+from midinet.errors import MidinetError, ModelError, OptionError
+from midinet.folders import Kind, kind_of, no_model
 from midinet.general_midi import find_instruments
 from midinet.seeds import (
     DEFAULT_SEED_LENGTH,
@@ -105,7 +108,7 @@ def generate(  # a parameter for each option of the script: a settings object wo
         OptionError: an argument that makes no sense.
         ModelError, CorpusError, MidiError: a model, data set or primer that can't be opened.
         AudioError: no sound could be made; the MIDI files are there.
-        OSError: a file can't be written.
+        MidinetError, OSError: a file can't be written.
     """
     seed_cut = SeedLength.parse(seed_length)
     if num < 1:
@@ -115,12 +118,20 @@ def generate(  # a parameter for each option of the script: a settings object wo
     if song is not None and dataset is None:
         raise OptionError(f"song {song!r}: name the data set that holds it too")
     players = None if instruments is None else find_instruments(instruments)
-    rules = Rules(None, _to_ms(max_silence), _to_ms(max_note), may_end=not full_length)
+    silence_ms, note_ms = _to_ms("max_silence", max_silence), _to_ms("max_note", max_note)
+    rules = Rules(None, silence_ms, note_ms, may_end=not full_length)
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     settings = Settings(top_k, temperature, top_p, seed, rules)
     limit = _Limit.checked(length, seconds)
+    if soundfont is not None and not wav:
+        raise OptionError(f"soundfont {soundfont}: it needs --wav, which plays the music with it")
     folder = find_model(save_directory)
-    _check_writable(Path(output))
+    _check_output(Path(output))
+    _check_packages(plot)
+    if wav:
+        from midinet.audio import find_player, write_wav
+
+        find_player(soundfont)
 
     from midinet.model import open_model  # here, not above: it starts TensorFlow
 
@@ -137,34 +148,36 @@ def generate(  # a parameter for each option of the script: a settings object wo
         rules = dataclasses.replace(rules, programs=_as_programs(*players, model.codec))
         settings = dataclasses.replace(settings, rules=rules)
         options += ["--instruments", str(instruments)]
+    _check_writable(Path(output))
 
     made = _compose(model, [start] * num, limit, settings, progress)
     command = ["generate.py", "-s", str(folder), *options, *limit.as_options()]
     command += _as_options(settings) + ["--inclusive"] * inclusive
-    paths = []
+    pieces = []
     for index, (tokens, path) in enumerate(zip(made, _free_paths(Path(output), num), strict=True)):
         notes, seed_end_ms = to_notes(start, tokens, model.codec, rules, inclusive)
-        _write_midi(notes, path, shlex.join([*command, "--seed", str(seed + index)]))
-        if plot:
-            _draw(notes, path, primer or song or "", seed_end_ms)
+        _write_midi(notes, path, shlex.join([*command, "--seed", str(seed + index)]), seed)
         if progress:
             print(f"{path}: {_describe(notes)}")
-        paths.append(path)
-    if wav:
-        from midinet.audio import write_wav
-
-        for path in paths:
-            write_wav(path, path.with_suffix(".wav"), soundfont)
-    return paths
+        pieces.append((path, notes, seed_end_ms))
+    # The music first: it is there whatever becomes of its pictures.
+    for path, notes, seed_end_ms in pieces if plot else ():
+        _draw(notes, path, primer or song or "", seed_end_ms)
+    for path, _, _ in pieces if wav else ():
+        write_wav(path, path.with_suffix(".wav"), soundfont)
+    return [path for path, _, _ in pieces]
 
 
 def find_model(folder: str | Path | None) -> Path:
     """The folder of the model to use: the one named, else midinet_model, else the demo model.
 
     Raises:
-        ModelError: none was named, and there is none.
+        ModelError: none was named, and there is none; or what was named is something else.
     """
     if folder is not None:
+        # TensorFlow, which takes seconds to start, finds out about the others.
+        if kind_of(Path(folder)) not in (Kind.MODEL, Kind.OTHER):
+            raise no_model(Path(folder))
         return Path(folder)
     for candidate in (DEFAULT_MODEL, DEMO_MODEL):
         if (candidate / "parameters.json").is_file():
@@ -276,17 +289,47 @@ def _as_options(settings: Settings) -> list[str]:
     return [str(option) for option in options] + ["--full_length"] * (not rules.may_end)
 
 
-def _to_ms(seconds: float) -> int:
-    # An impossible number stays one: the check is in Rules.
-    return round(seconds * 1000) if abs(seconds) < _LONGEST_S else -1
+def _to_ms(name: str, seconds: float) -> int:
+    if not math.isfinite(seconds):
+        raise OptionError(f"{name} is {seconds:g}: it must be a number of seconds")
+    return round(seconds * 1000)
+
+
+def _check_output(output: Path) -> None:
+    """Refuses what can't be a place for music, and makes nothing yet."""
+    if output.suffix.lower() in (".wav", ".png"):
+        raise OptionError(
+            f"output is {output}: it takes a folder, or a name that ends in .mid; "
+            f"a {output.suffix} comes to lie beside the music"
+        )
+    folder = output.parent if _is_file_name(output) else output
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OptionError(
+            f"output is {output}, and {there} is a file: it takes a folder, or a name that ends "
+            "in .mid"
+        )
+
+
+def _check_packages(plot: bool) -> None:
+    """Fails over a missing package now rather than when the music is there."""
+    import midinet.midi_file
+
+    if plot:
+        import midinet.pictures  # noqa: F401
 
 
 def _check_writable(output: Path) -> None:
     """Fails now rather than when the music is there."""
     folder = output.parent if _is_file_name(output) else output
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MidinetError(
+            f"{folder} can't be written to ({error.strerror}): choose another -o"
+        ) from error
 
 
 def _is_file_name(output: Path) -> bool:
@@ -303,13 +346,25 @@ def _free_paths(output: Path, num: int) -> list[Path]:
     return list(itertools.islice((name for name in names if not name.exists()), num))
 
 
-def _write_midi(notes: Notes, path: Path, text: str) -> None:
+def _write_midi(notes: Notes, path: Path, text: str, seed: int) -> None:
+    """Writes a piece, or nothing; `seed` is that of the first piece, to compose it again."""
     from midinet.midi_file import notes_to_midi
 
     # MIDI texts are Latin-1
     midi = notes_to_midi(notes, text.encode("latin-1", "replace").decode("latin-1"))
-    with open(path, "xb") as file:  # x: a file that came up since is not overwritten either
-        midi.save(file=file)
+    data = io.BytesIO()
+    midi.save(file=data)
+    try:
+        with open(path, "xb") as file:  # x: a file that came up since is not overwritten either
+            file.write(data.getvalue())
+    except FileExistsError:
+        raise
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise MidinetError(
+            f"{path} can't be written ({error.strerror}): "
+            f"the same command with --seed {seed} composes it again"
+        ) from error
 
 
 def _draw(notes: Notes, path: Path, seed_name: str | Path, seed_end_ms: float | None) -> None:
@@ -322,4 +377,5 @@ def _draw(notes: Notes, path: Path, seed_name: str | Path, seed_end_ms: float | 
 def _describe(notes: Notes) -> str:
     minutes, seconds = divmod(round(notes.duration_ms / 1000), 60)
     players = len(np.unique(notes.program[~notes.is_drum])) + bool(notes.is_drum.any())
-    return f"{minutes}:{seconds:02d} of music, {len(notes)} notes, {players} instruments"
+    count = f"{len(notes)} note{'s' * (len(notes) != 1)}"
+    return f"{minutes}:{seconds:02d} of music, {count}, {players} instrument{'s' * (players != 1)}"
