@@ -4,6 +4,8 @@ The names below are the public interface. They are imported when first used, so 
 `import midinet` costs nothing and TensorFlow starts only where it is needed.
 """
 
+from __future__ import annotations
+
 # Not that of typing: until the scripts' first import is done, Ctrl-C shows a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> "Any":
+def __getattr__(name: str) -> Any:
     import importlib
 
     if name not in _HOME:

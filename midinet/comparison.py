@@ -76,9 +76,11 @@ def load_music(path: str | Path) -> list[Notes]:
 def _read_or_skip(file: Path) -> Notes | None:
     try:
         return read_midi(file)
-    except (MidiError, OSError) as error:
+    except MidiError as error:
         print(f"left out: {error}", file=sys.stderr)
-        return None
+    except OSError as error:
+        print(f"left out: {file}: {error.strerror or error}", file=sys.stderr)
+    return None
 
 
 def measure(

@@ -191,7 +191,7 @@ def _check_free(output: Path, overwrite: bool) -> None:
     if not output.exists():
         above = next((path for path in output.absolute().parents if path.exists()), output)
         if above.is_file():
-            raise CorpusError(f"{above} is a file, so {output} can't be made: choose another -o")
+            raise CorpusError(f"{above} is a file: -o takes the folder to make")
         return
     if output.is_dir() and not any(output.iterdir()):
         return

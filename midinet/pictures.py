@@ -11,6 +11,7 @@ import dataclasses
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -396,7 +397,10 @@ def write_png(figure: Figure, path: str | Path | None) -> bytes:
         OSError: it can't be written; a picture that was there before is as it was.
     """
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    with warnings.catch_warnings():
+        # Letters of a file's name that the font lacks become boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        FigureCanvasAgg(figure).print_png(buffer)
     png = buffer.getvalue()
     if path is not None:
         path = Path(path)

@@ -85,7 +85,7 @@ def train(
     folder = Path(save_directory)
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir():
-        raise TrainingError(f"{above} is a file, so {folder} can't be made: choose another -s")
+        raise TrainingError(f"{above} is a file: -s takes the folder to make")
     if not isinstance(parameters, Parameters):
         parameters = Parameters.load(parameters)
     corpus = open_corpus(dataset)

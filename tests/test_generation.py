@@ -268,6 +268,8 @@ def test_what_cannot_be_opened_is_named(compose, tmp_path):
         compose(primer=tmp_path / "notes.txt")
     with pytest.raises(FileNotFoundError):
         compose(primer=tmp_path / "missing.mid")
+    with pytest.raises(OptionError, match="is a folder: a primer is one MIDI file"):
+        compose(primer=tmp_path)
     with pytest.raises(CorpusError, match="holds no data set"):
         compose(dataset=tmp_path)
     with pytest.raises(ModelError, match=str(tmp_path)):

@@ -77,7 +77,7 @@ def test_an_output_inside_a_file_is_named_as_the_user_named_it(midi_folder, tmp_
     (tmp_path / "notes.txt").touch()
     result = preprocess("-i", midi_folder, "-o", tmp_path / "notes.txt" / "data")
     assert result.returncode == 1
-    assert f"midinet: {tmp_path / 'notes.txt'} is a file, so" in result.stderr
+    assert f"midinet: {tmp_path / 'notes.txt'} is a file: -o takes" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")

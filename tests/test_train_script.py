@@ -150,7 +150,7 @@ def test_the_command_line_of_2021_still_works(monkeypatch):
         (["-d", r"..\data"], "folders are divided by /, not "),
         (["-d", "MUSIC"], "(it is a folder of MIDI files): preprocess.py -i "),
         (["-d", "DATASET/dataset.json"], "(it is a file): name its folder, "),
-        (["-s", "DATASET/tokens.npy/model"], "tokens.npy is a file, so "),
+        (["-s", "DATASET/tokens.npy/model"], "tokens.npy is a file: -s takes"),
         (["--parameters", "DATASET/dataset.json"], "must be a JSON object"),
         (["--parameters", "none.json"], "No such file or directory: --parameters takes a file"),
         (["--parameters", "DATASET/tokens.npy"], "tokens.npy is no text in UTF-8"),
