@@ -1,10 +1,6 @@
 """Downloads a data set of MIDI files, or the model released in 2021. Run again, a download that
 broke off goes on."""
 
-from __future__ import annotations
-
-import sys
-
 from midinet import cli
 from midinet.sources import SOURCES
 
@@ -24,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--archive",
         metavar="FILE",
-        help="unpack this file (zip, tar.*, whl or wad) instead of downloading",
+        help="unpack this file (zip, tar.*, whl or wad) (default: download one)",
     )
     options = parser.parse_args(arguments)
 
@@ -37,4 +33,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.start(main)

@@ -1,9 +1,5 @@
 """Composes music with a trained model and writes it as MIDI files."""
 
-from __future__ import annotations
-
-import sys
-
 from midinet import cli
 
 
@@ -14,7 +10,7 @@ def main(argv: list[str] | None = None) -> int:
     default = "(default: midinet_model, else the demo)"
     add("-s", "--save_directory", metavar="FOLDER", help=f"model {default}")
     add("-l", "--length", type=int, default=2500, metavar="N", help="tokens at most")
-    add("--seconds", type=float, metavar="S", help="seconds of music instead of a length")
+    add("--seconds", type=float, metavar="S", help="seconds of music instead (default: none)")
     add("--full_length", action="store_true", help="go on where the model would end it")
     add("--num", type=int, default=1, metavar="N", help="pieces to compose at once")
 
@@ -50,4 +46,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.start(main)

@@ -1,7 +1,5 @@
 """Makes a data set of a folder of MIDI files."""
 
-import sys
-
 import midinet
 from midinet import cli
 from midinet.vocabulary import DRUM_PROGRAM
@@ -37,4 +35,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.start(main)

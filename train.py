@@ -8,15 +8,29 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as shells count it
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = cli.Parser(__doc__)
+    parser = cli.Parser(__doc__, usage="train.py -e N -d FOLDER [options]")
     add = parser.add_argument
-    add("-e", "--epochs", type=int, required=True, help="times through the data set, in all")
+    add(
+        "-e",
+        "--epochs",
+        type=int,
+        required=True,
+        metavar="N",
+        help="times through the data set, in all",
+    )
     add("-s", "--save_directory", default="midinet_model", metavar="FOLDER", help="model to make")
     add("-d", "--dataset", required=True, metavar="FOLDER", help="made by preprocess.py")
     add("--restore", action="store_true", help="go on with the interrupted run in -s")
     add("--parameters", default="parameters.json", metavar="FILE", help="hyperparameters")
-    add("--init_from", metavar="FOLDER", help="start from the weights of this model")
-    add("--patience", type=int, metavar="N", help="stop after N epochs without a better model")
+    add(
+        "--init_from", metavar="FOLDER", help="start from the weights of this model (default: none)"
+    )
+    add(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after N epochs without a better model (default: never)",
+    )
     add("--seed", type=int, metavar="N", help="the same seed gives the same model (default: 0)")
     add(
         "--checkpoint_every",
@@ -48,4 +62,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.start(main)

@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from midinet import report
+from midinet import comparison
 from midinet.batches import Windows, dataset
 from midinet.codec import tokens_to_notes
 from midinet.corpus import Corpus, open_corpus
@@ -134,14 +134,14 @@ def judge(folder: Path, corpus: Corpus, variants: dict[str, Settings]) -> None:
     sets["untrained"] = pieces_of(build_model(model.parameters, model.codec), know_less)
     sets["unigram"] = pieces_of(unigram(corpus, model), know_less)
     musics = [
-        report.MusicSet(
+        comparison.MusicSet(
             name,
             sum(notes.duration_ms for notes in pieces) / 1000,
-            report.measure(pieces, index),
+            comparison.measure(pieces, index),
         )
         for name, pieces in sets.items()
     ]
-    print(report.table(musics))
+    print(comparison.table(musics))
 
 
 def main() -> int:

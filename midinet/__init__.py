@@ -6,10 +6,11 @@ The names below are the public interface. They are imported when first used, so 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Not that of typing: until the scripts' first import is done, Ctrl-C shows a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from midinet.codec import CodecSettings, encode
     from midinet.corpus import Corpus, open_corpus, preprocess
     from midinet.errors import (
@@ -86,6 +87,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name not in _HOME:
         raise AttributeError(f"module 'midinet' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"midinet.{_HOME[name]}"), name)

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from midinet.interrupts import ctrl_c_certain
+
 # Keras chooses its backend once, at import, and would follow a user's keras.json.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -16,6 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
     """Holds back what native code writes to stderr, and shows it if the block fails.
+
+    Not where the reason is known: Ctrl-C, or a package that is not installed.
 
     TensorFlow greets every start with a page of notices that no log level silences, because its
     logger is not set up yet; they would bury the one line that matters.
@@ -26,6 +30,8 @@ def _hushed() -> Iterator[None]:
         os.dup2(notices.fileno(), 2)
         try:
             yield
+        except (KeyboardInterrupt, ModuleNotFoundError):
+            raise
         except BaseException:
             notices.seek(0)
             os.write(kept, notices.read())
@@ -35,7 +41,7 @@ def _hushed() -> Iterator[None]:
             os.close(kept)
 
 
-with _hushed():
+with _hushed(), ctrl_c_certain():
     import keras
     import tensorflow as tf
 

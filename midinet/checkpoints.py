@@ -112,10 +112,10 @@ class Checkpoints:
                 os.fsync(file.fileno())
         except OSError as error:
             unfinished.unlink(missing_ok=True)
-            raise TrainingError(
-                f"{path} can't be written ({error.strerror or error}); the checkpoints before it "
-                "are whole: --restore goes on from there"
-            ) from error
+            reason = f"{path} can't be written ({error.strerror or error})"
+            if self.paths():
+                reason += "; the checkpoints before it are whole: --restore goes on from there"
+            raise TrainingError(reason) from error
         os.replace(unfinished, path)
         for old in self.paths()[:-KEPT]:
             old.unlink(missing_ok=True)

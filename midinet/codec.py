@@ -69,7 +69,7 @@ class CodecSettings:
         ):
             raise ParametersError(
                 f"drum_program is {self.drum_program!r}: it must be a program from 0 to "
-                f"{NUM_PROGRAMS - 1}, or null"
+                f"{NUM_PROGRAMS - 1}, or none"
             )
         if not isinstance(self.sustain, bool):
             raise ParametersError(f"sustain is {self.sustain!r}: it must be true or false")

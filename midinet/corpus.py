@@ -12,21 +12,33 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from midinet.codec import CodecSettings, encode
 from midinet.errors import CorpusError, MidiError, OptionError, ParametersError
-from midinet.smf import MIDI_SUFFIXES, read_midi
+from midinet.folders import (
+    DESCRIPTION_FILE,
+    MIDI_SUFFIXES,
+    Kind,
+    is_midi_name,
+    kind_of,
+    no_data_set,
+)
+from midinet.smf import read_midi
 from midinet.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS, VOCAB_SIZE
 from midinet.workers import map_in_order
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 FORMAT_VERSION = 1
-TOKENS_FILE, OFFSETS_FILE, DESCRIPTION_FILE = "tokens.npy", "offsets.npy", "dataset.json"
+TOKENS_FILE, OFFSETS_FILE = "tokens.npy", "offsets.npy"
 VALIDATION_SHARE = 0.1
 
 _TOKEN_TYPE, _OFFSET_TYPE = np.dtype("<u2"), np.dtype("<i8")
@@ -130,7 +142,8 @@ def preprocess(
         partial.mkdir(parents=True)
         songs = map_in_order(functools.partial(_read_song, codec=codec), files, workers)
         names = [file.relative_to(input).as_posix() for file in files]
-        summary = _write(partial, zip(names, _bar(songs, len(files), quiet), strict=True), codec)
+        with _bar(songs, len(files), quiet) as bar:  # closed before an error is printed
+            summary = _write(partial, zip(names, bar, strict=True), codec)
         if not summary.songs:
             raise CorpusError(
                 f"{input}: none of its {len(files)} MIDI files can be used "
@@ -138,40 +151,59 @@ def preprocess(
             )
         _put_in_place(partial, output)
     except OSError as error:
-        raise CorpusError(
-            f"{error.filename or output}: {error.strerror or error}; no data set was written"
-        ) from error
+        # What stands under the temporary name is, to the user, the output.
+        is_partial = error.filename is None or partial.name in str(error.filename)
+        name = output if is_partial else error.filename
+        raise CorpusError(f"{name}: {error.strerror or error}; no data set was written") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if not quiet:
-        print(f"{summary}\nThe data set is in {output}: train.py -d {output} learns from it.")
+        command = f"train.py -e 100 -d {shlex.quote(str(output))}"
+        print(f"{summary}\nThe data set is in {output}: {command} learns from it.")
     return summary
 
 
 def _midi_files(folder: Path) -> list[Path]:
     """All MIDI files below a folder, in the order of their names."""
+    way = "-i takes the folder that holds your MIDI files"
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise CorpusError(f"{folder}: {kind}: -i takes the folder that holds your MIDI files")
+        raise CorpusError(f"{folder}: {kind}: {way}")
+    os.scandir(folder).close()  # os.walk says nothing of a folder that may not be read
     files = [
         Path(root) / name
         for root, _, names in os.walk(folder)
         for name in names
-        if name.lower().endswith(MIDI_SUFFIXES)
+        if is_midi_name(name)
     ]
+    if not files and kind_of(folder) == Kind.DATA_SET:
+        command = f"train.py -e 100 -d {shlex.quote(str(folder))}"
+        raise CorpusError(f"{folder} is a data set already: {command} learns from it")
     if not files:
         raise CorpusError(
-            f"{folder}: no MIDI files in it or its subfolders ({', '.join(MIDI_SUFFIXES)})"
+            f"{folder}: no MIDI files in it or its subfolders ({', '.join(MIDI_SUFFIXES)}): {way}"
         )
     return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
 
 
 def _check_free(output: Path, overwrite: bool) -> None:
     """Raises CorpusError unless a data set may be put at a path."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists():
+        above = next((path for path in output.absolute().parents if path.exists()), output)
+        if above.is_file():
+            raise CorpusError(f"{above} is a file: -o takes the folder to make")
+        return
+    if output.is_dir() and not any(output.iterdir()):
         return
     if not (output / DESCRIPTION_FILE).is_file():
         raise CorpusError(f"{output} is there already and is no data set: choose another -o")
+    own = {DESCRIPTION_FILE, TOKENS_FILE, OFFSETS_FILE}
+    others = sorted(path.name for path in output.iterdir() if path.name not in own)
+    if overwrite and others:
+        raise CorpusError(
+            f"{output} holds more than a data set ({', '.join(others[:3])}), which would be lost: "
+            "nothing was changed; choose another -o"
+        )
     if not overwrite:
         raise CorpusError(
             f"{output} holds a data set already: nothing was changed; "
@@ -209,7 +241,7 @@ def _read_song(file: Path, codec: CodecSettings) -> _Song:
     return _Song(tokens, content, len(notes), notes.duration_ms / 3_600_000, onsets, "", "")
 
 
-def _bar(songs: Iterable[_Song], total: int, quiet: bool) -> Iterable[_Song]:
+def _bar(songs: Iterable[_Song], total: int, quiet: bool) -> tqdm[_Song]:
     from tqdm import tqdm
 
     return tqdm(songs, total=total, unit="file", desc="Preprocessing", disable=quiet)
@@ -327,10 +359,7 @@ def open_corpus(folder: str | Path) -> Corpus:
     """
     folder = Path(folder)
     if not (folder / DESCRIPTION_FILE).is_file():
-        raise CorpusError(
-            f"{folder} holds no data set (no {DESCRIPTION_FILE}): "
-            f"run preprocess.py -i <midi folder> -o {folder}"
-        )
+        raise no_data_set(folder)
     codec, songs = _read_description(folder / DESCRIPTION_FILE)
     offsets = _open_array(folder / OFFSETS_FILE, _OFFSET_TYPE)
     tokens = _open_array(folder / TOKENS_FILE, _TOKEN_TYPE)
@@ -360,7 +389,7 @@ def _read_description(path: Path) -> tuple[CodecSettings, list[dict[str, str]]]:
         if not all(isinstance(song["file"], str) and int(song["hash"], 16) for song in songs):
             raise ValueError("songs without names and hashes")
         return CodecSettings.from_dict(description["codec"]), songs
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"what does not describe a data set ({error!r})") from error
     except ParametersError as error:
         raise _damaged(path, str(error)) from error

@@ -41,7 +41,7 @@ def download(
     folder = Path(os.path.realpath(output))
     _check_free(folder, output)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(folder, output)
         if archive is None:
             tally = _fetch_and_unpack(source, folder, output)
         else:
@@ -58,6 +58,20 @@ def _check_free(folder: Path, output: str | os.PathLike[str]) -> None:
             raise DownloadError(f"{output} is not empty: name a new folder with -o")
     elif folder.exists():
         raise DownloadError(f"{output} is a file: name a new folder with -o")
+
+
+def _make_room(folder: Path, output: str | os.PathLike[str]) -> None:
+    """Makes the folder above and sees that the disk lets something be made in it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DownloadError(f"{output} would be in a file: name a new folder with -o") from error
+    except PermissionError as error:
+        raise DownloadError(
+            f"{output} can't be made ({error.strerror}): name a folder with -o that you may write"
+        ) from error
 
 
 def _check_file(archive: Path) -> Path:

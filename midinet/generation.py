@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import itertools
+import math
 import secrets
 import shlex
 import sys
@@ -19,7 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from midinet.codec import CodecSettings, tokens_to_notes
-from midinet.errors import ModelError, OptionError
+from midinet.errors import MidinetError, ModelError, OptionError
+from midinet.folders import Kind, kind_of, no_model
 from midinet.general_midi import find_instruments
 from midinet.seeds import (
     DEFAULT_SEED_LENGTH,
@@ -107,7 +110,7 @@ def generate(  # a parameter for each option of the script: a settings object wo
         ModelError, CorpusError, MidiError: a model, data set or primer that can't be opened.
         AudioError: FluidSynth or its SoundFont is missing, and nothing was composed; or no sound
             could be made, and the MIDI files are there.
-        OSError: a file can't be written.
+        MidinetError, OSError: a file can't be written.
     """
     seed_cut = SeedLength.parse(seed_length)
     if num < 1:
@@ -117,12 +120,16 @@ def generate(  # a parameter for each option of the script: a settings object wo
     if song is not None and dataset is None:
         raise OptionError(f"song {song!r}: name the data set that holds it too")
     players = None if instruments is None else find_instruments(instruments)
-    rules = Rules(None, _to_ms(max_silence), _to_ms(max_note), may_end=not full_length)
+    silence_ms, note_ms = _to_ms("max_silence", max_silence), _to_ms("max_note", max_note)
+    rules = Rules(None, silence_ms, note_ms, may_end=not full_length)
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     settings = Settings(top_k, temperature, top_p, seed, rules)
     limit = _Limit.checked(length, seconds)
+    if soundfont is not None and not wav:
+        raise OptionError(f"soundfont {soundfont}: it needs --wav, which plays the music with it")
     folder = find_model(save_directory)
-    _check_writable(Path(output))
+    _check_output(Path(output))
+    _check_packages(plot)
     if wav:
         from midinet.audio import find_player, write_wav
 
@@ -143,6 +150,7 @@ def generate(  # a parameter for each option of the script: a settings object wo
         rules = dataclasses.replace(rules, programs=_as_programs(*players, model.codec))
         settings = dataclasses.replace(settings, rules=rules)
         options += ["--instruments", str(instruments)]
+    _check_writable(Path(output))
 
     made, interrupted = _compose(model, [start] * num, limit, settings, progress)
     command = ["python", "generate.py", "-s", _as_typed(folder), *options]
@@ -153,7 +161,7 @@ def generate(  # a parameter for each option of the script: a settings object wo
     for index, (tokens, (notes, _), path) in enumerate(zip(made, pieces, paths, strict=True)):
         amount = _Limit(max(1, len(tokens)), None) if interrupted else limit
         last = [*amount.as_options(), "--seed", str(seed + index)]
-        _write_midi(notes, path, shlex.join([*command, *last]))
+        _write_midi(notes, path, shlex.join([*command, *last]), seed)
         if progress:
             print(f"{path}: {_describe(notes)}")
     # Only now, so that trouble with them, or Ctrl-C, costs no music.
@@ -170,9 +178,12 @@ def find_model(folder: str | Path | None) -> Path:
     """The folder of the model to use: the one named, else midinet_model, else the demo model.
 
     Raises:
-        ModelError: none was named, and there is none.
+        ModelError: none was named, and there is none; or what was named is something else.
     """
     if folder is not None:
+        # TensorFlow, which takes seconds to start, finds out about the others.
+        if kind_of(Path(folder)) not in (Kind.MODEL, Kind.OTHER):
+            raise no_model(Path(folder))
         return Path(folder)
     for candidate in (DEFAULT_MODEL, DEMO_MODEL):
         if (candidate / "parameters.json").is_file():
@@ -307,17 +318,47 @@ def _as_options(settings: Settings) -> list[str]:
     return [str(option) for option in options] + ["--full_length"] * (not rules.may_end)
 
 
-def _to_ms(seconds: float) -> int:
-    # An impossible number stays one: the check is in Rules.
-    return round(seconds * 1000) if abs(seconds) < _LONGEST_S else -1
+def _to_ms(name: str, seconds: float) -> int:
+    if not math.isfinite(seconds):
+        raise OptionError(f"{name} is {seconds:g}: it must be a number of seconds")
+    return round(seconds * 1000)
+
+
+def _check_output(output: Path) -> None:
+    """Refuses what can't be a place for music, and makes nothing yet."""
+    if output.suffix.lower() in (".wav", ".png"):
+        raise OptionError(
+            f"output is {output}: it takes a folder, or a name that ends in .mid; "
+            f"a {output.suffix} comes to lie beside the music"
+        )
+    folder = output.parent if _is_file_name(output) else output
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OptionError(
+            f"output is {output}, and {there} is a file: it takes a folder, or a name that ends "
+            "in .mid"
+        )
+
+
+def _check_packages(plot: bool) -> None:
+    """Fails over a missing package now rather than when the music is there."""
+    import midinet.midi_file
+
+    if plot:
+        import midinet.pictures  # noqa: F401
 
 
 def _check_writable(output: Path) -> None:
     """Fails now rather than when the music is there."""
     folder = output.parent if _is_file_name(output) else output
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MidinetError(
+            f"{folder} can't be written to ({error.strerror}): choose another -o"
+        ) from error
 
 
 def _is_file_name(output: Path) -> bool:
@@ -339,13 +380,25 @@ def _free_paths(output: Path, num: int, suffixes: Sequence[str]) -> list[Path]:
     return list(itertools.islice(free, num))
 
 
-def _write_midi(notes: Notes, path: Path, text: str) -> None:
+def _write_midi(notes: Notes, path: Path, text: str, seed: int) -> None:
+    """Writes a piece, or nothing; `seed` is that of the first piece, to compose it again."""
     from midinet.midi_file import notes_to_midi
 
     # A file's name may hold bytes that are no text.
     midi = notes_to_midi(notes, text.encode("utf-8", "replace").decode("utf-8"))
-    with open(path, "xb") as file:  # x: a file that came up since is not overwritten either
-        midi.save(file=file)
+    data = io.BytesIO()
+    midi.save(file=data)
+    try:
+        with open(path, "xb") as file:  # x: a file that came up since is not overwritten either
+            file.write(data.getvalue())
+    except FileExistsError:
+        raise
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise MidinetError(
+            f"{path} can't be written ({error.strerror}): "
+            f"the same command with --seed {seed} composes it again"
+        ) from error
 
 
 def _draw(notes: Notes, path: Path, seed_name: str | Path, seed_end_ms: float | None) -> None:

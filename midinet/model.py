@@ -19,13 +19,13 @@ from typing import Any
 from midinet.backend import keras, tf
 from midinet.codec import CodecSettings
 from midinet.errors import ModelError, OptionError, ParametersError
+from midinet.folders import WEIGHTS_FILE, no_model
 from midinet.layers import DecoderBlock, TokenAndPositionEmbedding, other_seed
 from midinet.parameters import Parameters
 from midinet.released import find_released, read_released
 
 FORMAT_VERSION = 1
 PARAMETERS_FILE = "parameters.json"
-WEIGHTS_FILE = "model.weights.h5"
 FILE_OVERHEAD = 1 << 20  # bytes; more than the file's format adds to the weights
 
 
@@ -152,7 +152,9 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
     )
     if shutil.disk_usage(folder).free < needed:
         # Before it starts, because a file of this kind can't even be closed on a full disk.
-        raise ModelError(f"{folder} can't be written: {needed >> 20} MiB are not free on the disk")
+        raise ModelError(
+            f"{folder} can't be written: {needed >> 20} MiB are not free on the disk: make room"
+        )
     try:
         model.save_weights(new_weights)
         new_parameters.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -173,19 +175,17 @@ def open_model(folder: str | Path) -> MusicTransformer:
 
     Raises:
         ModelError: the folder holds no model, or a damaged one.
+        OSError: a file of it may not be read.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder; train.py -s {folder} makes a model there")
     if not (folder / PARAMETERS_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
         released = find_released(folder)
         if released:
             return _open_released(released)
-        raise ModelError(
-            f"{folder} holds no model (no {PARAMETERS_FILE} with {WEIGHTS_FILE}): "
-            f"train.py -s {folder} makes one"
-        )
+        raise no_model(folder)
     model = build_model(*_read_description(folder / PARAMETERS_FILE))
+    with open(folder / WEIGHTS_FILE, "rb"):
+        pass  # where it may not be read, the system says it better than HDF5
     try:
         model.load_weights(folder / WEIGHTS_FILE)
     except (OSError, ValueError, KeyError) as error:
@@ -216,7 +216,7 @@ def _read_description(path: Path) -> tuple[Parameters, CodecSettings, dict[str, 
         parameters = Parameters.from_dict(description["parameters"])
         codec = CodecSettings.from_dict(description["codec"])
         history = dict(description.get("training", {}))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"{path} does not describe a model: {error!r}") from error
     except ParametersError as error:
         raise ModelError(f"{path}: {error}") from error

@@ -107,17 +107,25 @@ class Parameters:
 
     @classmethod
     def load(cls, path: str | Path) -> Parameters:
-        """Reads parameters.json.
+        """Reads parameters.json, or the hyperparameters in the parameters.json of a model.
 
         Raises:
             ParametersError: the file is missing, is not JSON or holds an impossible value.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            # -sig: editors on Windows put a mark in front of UTF-8.
+            values = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         except OSError as error:
-            raise ParametersError(f"{path} can't be read: {error.strerror or error}") from error
-        except ValueError as error:
+            raise ParametersError(
+                f"{path} can't be read: {error.strerror or error}: --parameters takes a file like "
+                "the parameters.json of the project"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ParametersError(f"{path} is no text in UTF-8: save it as such") from error
+        except (ValueError, RecursionError) as error:
             raise ParametersError(f"{path} is not JSON: {error}") from error
+        if isinstance(values, dict) and "format_version" in values:  # of a model folder
+            values = values.get("parameters")
         try:
             return cls.from_dict(values)
         except ParametersError as error:

@@ -6,10 +6,12 @@ state, no window, and safe in a thread.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -393,10 +395,25 @@ def style_axes(axes: Axes) -> None:
 
 
 def write_png(figure: Figure, path: str | Path | None) -> bytes:
-    """Draws a figure; returns the bytes of the PNG and writes them, where there is a path."""
+    """Draws a figure; returns the bytes of the PNG and writes them, where there is a path.
+
+    Raises:
+        OSError: it can't be written; a picture that was there before is as it was.
+    """
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    with warnings.catch_warnings():
+        # Letters of a file's name that the font lacks become boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        FigureCanvasAgg(figure).print_png(buffer)
     png = buffer.getvalue()
     if path is not None:
-        Path(path).write_bytes(png)
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.part")
+        try:
+            unfinished.write_bytes(png)
+            unfinished.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(path)) from error
     return png

@@ -93,8 +93,10 @@ def open_primer(path: str | Path, codec: CodecSettings) -> np.ndarray:
 
     Raises:
         MidiError, OSError: the file can't be read.
-        OptionError: it has no notes.
+        OptionError: it is a folder, or has no notes.
     """
+    if Path(path).is_dir():
+        raise OptionError(f"{path} is a folder: a primer is one MIDI file")
     tokens = encode(path, codec.drum_program, codec.sustain)
     if not len(tokens):
         raise OptionError(f"{path} has no notes to go on from")

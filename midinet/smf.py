@@ -20,7 +20,6 @@ from midinet.errors import MidiError
 from midinet.events import LOOKAHEAD_BYTES, META, Events, find_events
 from midinet.pairing import ChannelEvents, pair
 
-MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")  # of file names, in lower case
 DRUM_CHANNEL = 9  # the tenth; MIDI counts channels from 0
 MAX_HOURS = 24  # a later note is a damaged delta time, and its silence would fill the memory
 MAX_BYTES = 1 << 28  # a larger file is no music, and its events would fill the memory

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from midinet.errors import OptionError
-from midinet.smf import MIDI_SUFFIXES
+from midinet.folders import is_midi_name
 
 NOT_MIDI = "files that are not MIDI"
 NOT_MODEL = "files that are no part of a model"
@@ -34,7 +34,7 @@ def leave_out_of_midi(path: str) -> str | None:
     # Beside every file macOS packs a "._" twin with the same suffix, which holds no music.
     if "__MACOSX" in parts or PurePosixPath(path).name.startswith("._"):
         return APPLE_DOUBLE
-    return None if path.lower().endswith(MIDI_SUFFIXES) else NOT_MIDI
+    return None if is_midi_name(path) else NOT_MIDI
 
 
 def leave_out_of_runescape(path: str) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from midinet.devices import (
     json_from_chief,
     precision_policy,
 )
-from midinet.errors import OptionError, TrainingError
+from midinet.errors import ModelError, OptionError, TrainingError
+from midinet.folders import WEIGHTS_FILE
 from midinet.loop import Loop, TrainingInterrupted
-from midinet.model import WEIGHTS_FILE, build_model, open_model
+from midinet.model import PARAMETERS_FILE, build_model, open_model
 from midinet.optimizer import Adam
 from midinet.parameters import Parameters
 from midinet.steps import initial_loss_scale
@@ -79,10 +82,14 @@ def train(
     """
     _check_options(epochs, seed, patience, checkpoint_every_minutes)
     folder = Path(save_directory)
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise TrainingError(f"{above} is a file: -s takes the folder to make")
     way_on = ["python", "train.py", "-e", epochs, "-s", save_directory, "-d", dataset, "--restore"]
     if not isinstance(parameters, Parameters):
         way_on += ["--parameters", parameters]
         parameters = Parameters.load(parameters)
+    go_on = f"go on with: {shlex.join(map(str, way_on))}"
     corpus = open_corpus(dataset)
     checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
     precision = choose_precision(precision)
@@ -109,9 +116,15 @@ def train(
     try:
         return loop.run(epochs, patience, checkpoint_every_minutes * 60)
     except TrainingInterrupted as stop:
-        command = shlex.join(map(str, way_on))
-        raise TrainingInterrupted(f"{stop}; go on with: {command}", stop.signal_number) from None
+        raise TrainingInterrupted(f"{stop}; {go_on}", stop.signal_number) from None
+    except ModelError as error:
+        raise TrainingError(f"{error}; then {go_on}") from error
     except tf.errors.ResourceExhaustedError as error:
+        # TensorFlow says this of memory and, where it writes logs, of the disk.
+        if os.strerror(errno.ENOSPC) in error.message:
+            raise TrainingError(
+                f"{folder} can't be written: the disk is full: make room; then {go_on}"
+            ) from error
         raise TrainingError(
             "out of memory: try --save_memory, a smaller batch_size or a smaller sequence_length"
         ) from error
@@ -203,6 +216,7 @@ def _weights_of(init_from: str | Path, parameters: Parameters) -> dict[str, np.n
     found = differences(shape_before, shape_now)
     if found:
         raise TrainingError(
-            f"{init_from} has another shape: {'; '.join(found)}. Set parameters.json to its values"
+            f"{init_from} has another shape: {'; '.join(found)}. "
+            f"--parameters {Path(init_from) / PARAMETERS_FILE} takes its values"
         )
     return {name: variable.numpy() for name, variable in model.weights_by_name().items()}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from midinet.errors import CorpusError
+from midinet.interrupts import ctrl_c_later
 
 _FILES_A_TASK = 8  # enough to hide the cost of passing work to a process
 _TASKS_A_WORKER = 4  # under way or done and not yet taken, so that memory stays small
@@ -47,7 +48,10 @@ def map_in_order(
     under_way: collections.deque[concurrent.futures.Future[list[Result]]] = collections.deque()
     try:
         for task in tasks:
-            under_way.append(pool.submit(_do_task, work, task))
+            # In between it would be lost in a hook of the fork, leave processes behind that nobody
+            # ends, or show the traceback of a worker that does not ignore it yet.
+            with ctrl_c_later():
+                under_way.append(pool.submit(_do_task, work, task))
             if len(under_way) >= _TASKS_A_WORKER * workers:
                 yield from under_way.popleft().result()
         while under_way:

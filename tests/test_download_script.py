@@ -76,6 +76,13 @@ def test_what_is_in_the_way_stays(wheel, tmp_path, in_the_way):
     assert sorted(tmp_path.iterdir()) == [output, wheel]
 
 
+def test_an_output_inside_a_file_is_named(wheel, tmp_path):
+    output = tmp_path / "vizdoom.whl" / "music"
+    result = download("-d", "freedoom", "-o", output, "--archive", wheel)
+    assert result.returncode == 1
+    assert result.stderr == f"midinet: {output} would be in a file: name a new folder with -o\n"
+
+
 def test_help_names_the_data_sets_and_fits_one_screen():
     result = download("--help")
     assert result.returncode == 0

@@ -82,12 +82,29 @@ def test_ctrl_c_writes_what_there_is(model_folder, tmp_path):
         (["--seed_length", "some"], "seed_length is some"),
         (["--instruments", "kazoo"], "kazoo"),
         ([], "train.py"),
-        (["-s", "no such model"], "no such model"),
+        (["-s", "no such model"], "no such model holds no model (no such folder): train.py -e 100"),
+        (["-s", r"C:\model"], "no such folder): train.py"),
+        (["-s", "notes.txt"], "notes.txt holds no model (it is a file)"),
+        (["-s", "raw"], "raw holds no model (it is a folder of MIDI files): name the folder"),
+        (["-s", "data"], "data holds no model (it is a data set): name the folder"),
+        (["-s", "m/model.weights.h5"], "(it is a file): name its folder, m"),
+        (["-s", "m", "--max_silence", "nan"], "max_silence is nan: it must be a number"),
+        (["-s", "m", "--max_note", "1e9"], "max_note is 1e+09 seconds: it must be"),
+        (["-s", "m", "-o", "notes.txt"], "notes.txt is a file: it takes a folder, or a name"),
+        (["-s", "m", "-o", "notes.txt/a.mid"], "notes.txt is a file"),
+        (["-s", "m", "-o", "song.wav"], "song.wav: it takes a folder, or a name that ends in .mid"),
+        (["-s", "m", "--soundfont", "a.sf2"], "soundfont a.sf2: it needs --wav"),
+        (["-s", "m", "--wav", "--soundfont", "notes.txt"], "notes.txt is not a SoundFont"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("midinet.generation.DEMO_MODEL", tmp_path / "no demo")
+    monkeypatch.setattr("shutil.which", lambda program: program)
+    before = ["data/dataset.json", "m/model.weights.h5", "notes.txt", "raw/a.mid"]
+    for name in before:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
     try:
         status = script.main(arguments)
     except SystemExit as exit:  # argparse leaves by itself
@@ -98,7 +115,8 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
     assert printed.err.count("\n") == 1
     assert printed.err.startswith("midinet: ")
     assert not printed.out
-    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert sorted(str(path) for path in Path().rglob("*") if path.is_file()) == before
+    assert not Path("output").exists()
 
 
 def test_options_are_checked_without_tensorflow(tmp_path):
@@ -119,5 +137,5 @@ def test_options_are_checked_without_tensorflow(tmp_path):
 def test_help_fits_one_screen(tmp_path):
     result = generate(tmp_path, "--help")
     assert result.returncode == 0
-    assert result.stdout.count("\n") <= 45
+    assert result.stdout.count("\n") <= 40
     assert "(default: 2500)" in result.stdout

@@ -12,7 +12,14 @@ import midinet
 from midinet import generation, sampling
 from midinet.backend import keras, tf
 from midinet.codec import CodecSettings, encode, tokens_to_notes
-from midinet.errors import AudioError, CorpusError, MidiError, ModelError, OptionError
+from midinet.errors import (
+    AudioError,
+    CorpusError,
+    MidiError,
+    MidinetError,
+    ModelError,
+    OptionError,
+)
 from midinet.generation import generate
 from midinet.model import build_model, save_model
 from midinet.parameters import Parameters
@@ -114,7 +121,7 @@ def test_a_piece_does_not_tell_where_the_home_of_its_maker_is(
 
 def test_a_file_name_that_is_no_text_does_no_harm(tmp_path):
     generation._write_midi(
-        tokens_to_notes(np.array([276, 60, 297])), tmp_path / "a.mid", "caf\udce9.mid"
+        tokens_to_notes(np.array([276, 60, 297])), tmp_path / "a.mid", "caf\udce9.mid", 0
     )
     assert text_of(tmp_path / "a.mid") == "caf?.mid"
 
@@ -303,11 +310,11 @@ def test_a_piece_that_has_ended_is_not_waited_for(compose, monkeypatch):
 
 def test_pictures_and_sound_lie_beside_the_music(compose, monkeypatch):
     played = []
-    monkeypatch.setattr("midinet.audio.find_player", lambda font: None)
+    monkeypatch.setattr("midinet.audio.find_player", played.append)
     monkeypatch.setattr("midinet.audio.write_wav", lambda *paths: played.append(paths))
     (path,) = compose(100, plot=True, wav=True, soundfont="my.sf2")
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert played == [(path, path.with_suffix(".wav"), "my.sf2")]
+    assert played == ["my.sf2", (path, path.with_suffix(".wav"), "my.sf2")]
 
 
 def test_trouble_with_a_picture_costs_no_music(compose, monkeypatch, tmp_path):
@@ -361,17 +368,37 @@ def test_impossible_options_are_named_before_anything_is_opened(tmp_path, option
     assert not (tmp_path / "out").exists()
 
 
+def test_without_room_there_is_no_half_a_song_and_a_way_to_it(compose, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    write_midi, limits = generation._write_midi, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def with_little_room(*arguments):
+        # What a full disk does in the middle of a write.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            write_midi(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(generation, "_write_midi", with_little_room)
+    with pytest.raises(MidinetError, match=r"\.mid can't be written .*--seed 7 composes it again"):
+        compose(100, seed=7, num=2)
+    assert not any((tmp_path / "out").iterdir())
+
+
 def test_what_cannot_be_opened_is_named(compose, tmp_path):
     (tmp_path / "notes.txt").write_text("la la la")
     with pytest.raises(MidiError, match=r"notes\.txt"):
         compose(primer=tmp_path / "notes.txt")
     with pytest.raises(FileNotFoundError):
         compose(primer=tmp_path / "missing.mid")
+    with pytest.raises(OptionError, match="is a folder: a primer is one MIDI file"):
+        compose(primer=tmp_path)
     with pytest.raises(CorpusError, match="holds no data set"):
         compose(dataset=tmp_path)
     with pytest.raises(ModelError, match=str(tmp_path)):
         generate(save_directory=tmp_path, output=tmp_path)
-    with pytest.raises(OSError, match=r"notes\.txt"):
+    with pytest.raises(OptionError, match=r"notes\.txt is a file"):
         compose(output=tmp_path / "notes.txt" / "below")
 
 
@@ -412,7 +439,9 @@ def test_the_model_is_the_one_named_or_the_one_here_or_the_demo(tmp_path, monkey
         folder.mkdir()
         (folder / "parameters.json").touch()
         assert generation.find_model(None).resolve() == folder
-    assert generation.find_model("named").name == "named"
+    assert generation.find_model(demo) == demo
+    with pytest.raises(ModelError, match="named holds no model"):
+        generation.find_model("named")
 
 
 def test_a_decoded_continuation_knows_what_the_seed_left():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
 
-def preprocess(*arguments: object) -> subprocess.CompletedProcess[str]:
+def preprocess(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "preprocess.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, **how
+    )
 
 
 def test_makes_a_data_set_and_says_what_is_in_it(midi_folder, tmp_path):
@@ -31,6 +35,11 @@ def test_makes_a_data_set_and_says_what_is_in_it(midi_folder, tmp_path):
         (["-i", "x", "--drum_program", "200"], "drum_program is 200"),
         (["-i", "x", "--drum_program", "kazoo"], "'kazoo' is neither a program nor none"),
         ([], "required: -i/--input"),
+        (["-i", r"C:\Users\me"], r"C:\Users\me: no such folder"),
+        (
+            ["-i", "x", "--drum_program", "-1"],
+            "drum_program is -1: it must be a program from 0 to 127, or none",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, options, message):
@@ -40,6 +49,49 @@ def test_a_mistake_is_one_line(tmp_path, options, message):
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("midinet: ")
     assert not (tmp_path / "data").exists()
+
+
+def test_the_command_it_names_can_be_pasted(midi_folder, tmp_path):
+    output = tmp_path / "my müsic"
+    result = preprocess("-i", midi_folder, "-o", output)
+    assert f"train.py -e 100 -d '{output}' learns from it" in result.stdout
+
+
+def test_a_data_set_is_no_midi_folder(dataset, tmp_path):
+    result = preprocess("-i", dataset, "-o", tmp_path / "data")
+    assert result.returncode == 1
+    assert f"midinet: {dataset} is a data set already: train.py -e 100 -d" in result.stderr
+
+
+def test_overwriting_takes_nothing_else_along(dataset, midi_folder, tmp_path):
+    # A model trained with -s in the data set's own folder, say.
+    shutil.copytree(dataset, tmp_path / "data")
+    (tmp_path / "data" / "model.weights.h5").write_bytes(b"days of work")
+    result = preprocess("-i", midi_folder, "-o", tmp_path / "data", "--overwrite")
+    assert result.returncode == 1
+    assert "data holds more than a data set (model.weights.h5), which would be" in result.stderr
+    assert (tmp_path / "data" / "model.weights.h5").read_bytes() == b"days of work"
+
+
+def test_an_output_inside_a_file_is_named_as_the_user_named_it(midi_folder, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    result = preprocess("-i", midi_folder, "-o", tmp_path / "notes.txt" / "data")
+    assert result.returncode == 1
+    assert f"midinet: {tmp_path / 'notes.txt'} is a file: -o takes" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_no_room_is_said_of_the_output_not_of_a_temporary_name(midi_folder, tmp_path):
+    import resource
+
+    result = preprocess(
+        *("-i", midi_folder, "-o", tmp_path / "data", "--workers", "1"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)),
+    )
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last == f"midinet: {tmp_path / 'data'}: File too large; no data set was written"
+    assert not list(tmp_path.iterdir())
 
 
 def test_starts_without_tensorflow():

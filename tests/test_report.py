@@ -5,10 +5,11 @@ import mido
 import numpy as np
 import pytest
 
-from midinet import report as report_module
+from midinet import comparison as comparison_module
+from midinet.comparison import COPYING, REPETITION, distance, load_music, measure, report
 from midinet.corpus import open_corpus, preprocess
 from midinet.errors import CorpusError, MidiError, OptionError
-from midinet.report import COPYING, REPETITION, distance, load_music, main, measure, report
+from midinet.report import main
 
 
 def write_song(path, seed, tempo=500000, drums=True):
@@ -143,9 +144,9 @@ def test_a_single_file_is_a_set_of_one(real):
 
 def test_the_png_shows_every_metric_of_both_sets(real, composed, tmp_path, monkeypatch):
     figures = []
-    write_png = report_module.write_png
+    write_png = comparison_module.write_png
     monkeypatch.setattr(
-        report_module,
+        comparison_module,
         "write_png",
         lambda figure, path: figures.append(figure) or write_png(figure, path),
     )

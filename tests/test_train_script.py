@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 import train as script
+from midinet.backend import tf
 from midinet.checkpoints import Checkpoints
+from midinet.errors import ParametersError
 from midinet.model import open_model
+from midinet.parameters import Parameters
 from midinet.training import TrainingInterrupted, train
 from tests.test_training import TINY, scalars
 
@@ -145,10 +149,21 @@ def test_the_command_line_of_2021_still_works(monkeypatch):
         (["-e", "0"], "epochs is 0"),
         (["-d", "nowhere"], "nowhere"),
         (["--parameters", "none.json"], "none.json"),
-        (["--init_from", "nowhere"], "nowhere"),
+        (["--init_from", "nowhere"], "nowhere holds no model (no such folder): train.py -e 100"),
+        (["--init_from", "DATASET"], "holds no model (it is a data set): name the folder"),
+        (["-d", "no where"], "(no such folder): preprocess.py -i <midi folder> -o 'no where'"),
+        (["-d", r"..\data"], "folders are divided by /, not "),
+        (["-d", "MUSIC"], "(it is a folder of MIDI files): preprocess.py -i "),
+        (["-d", "DATASET/dataset.json"], "(it is a file): name its folder, "),
+        (["-s", "DATASET/tokens.npy/model"], "tokens.npy is a file: -s takes"),
+        (["--parameters", "DATASET/dataset.json"], "must be a JSON object"),
+        (["--parameters", "none.json"], "No such file or directory: --parameters takes a file"),
+        (["--parameters", "DATASET/tokens.npy"], "tokens.npy is no text in UTF-8"),
     ],
 )
-def test_bad_input_is_one_line(dataset, parameters, tmp_path, capsys, options, said):
+def test_bad_input_is_one_line(dataset, midi_folder, parameters, tmp_path, capsys, options, said):
+    places = {"DATASET": str(dataset), "MUSIC": str(midi_folder)}
+    options = [re.sub("DATASET|MUSIC", lambda name: places[name[0]], text) for text in options]
     arguments = ["-e", "1", "-s", str(tmp_path / "new"), "-d", str(dataset)]
     arguments += ["--parameters", str(parameters), *options]
     assert script.main(arguments) == 1
@@ -157,6 +172,41 @@ def test_bad_input_is_one_line(dataset, parameters, tmp_path, capsys, options, s
     assert errors.count("\n") == 1
     assert said in errors
     assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_not_taken_for_full_memory(
+    dataset, parameters, tmp_path, monkeypatch, capsys
+):
+    def run(*_):
+        # What TensorFlow says when its log does not fit.
+        raise tf.errors.ResourceExhaustedError(None, None, "logs/train; No space left on device")
+
+    monkeypatch.setattr("midinet.training.Loop.run", run)
+    arguments = ["-e", "1", "-s", str(tmp_path), "-d", str(dataset)]
+    assert script.main([*arguments, "--parameters", str(parameters)]) == 1
+    errors = capsys.readouterr().err
+    assert f"{tmp_path} can't be written: the disk is full: make room; then go on with: " in errors
+    assert "--restore" in errors
+
+
+def test_the_parameters_of_a_model_serve_as_they_are(dataset, undisturbed, tmp_path, capsys):
+    options = ["-d", str(dataset), "--parameters", str(undisturbed / "parameters.json")]
+    options += ["--init_from", str(undisturbed), "-s", str(tmp_path / "finer")]
+    assert script.main(["-e", "1", *options]) == 0
+    assert open_model(tmp_path / "finer").parameters == TINY
+
+
+def test_parameters_saved_by_an_editor_of_windows_are_read(tmp_path):
+    path = tmp_path / "parameters.json"
+    path.write_text(json.dumps(TINY.to_dict(), indent=2), encoding="utf-8-sig", newline="\r\n")
+    assert Parameters.load(path) == TINY
+
+
+@pytest.mark.parametrize("text", ["", "{'batch_size': 2}", '{"batch_size": 2,}', "[" * 100_000])
+def test_what_is_not_json_is_said(tmp_path, text):
+    (tmp_path / "parameters.json").write_text(text)
+    with pytest.raises(ParametersError, match=r"parameters\.json is not JSON: "):
+        Parameters.load(tmp_path / "parameters.json")
 
 
 def test_a_folder_that_can_not_be_written_is_one_line(dataset, parameters, tmp_path, capsys):

@@ -66,3 +66,25 @@ list(map_in_order(work, [pathlib.Path(str(i)) for i in range(10_000)], 2))
             return
         time.sleep(0.1)
     pytest.fail("the workers went on without their main process")
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="only where processes are forked")
+@pytest.mark.parametrize("moment", ["before", "after_in_parent"])
+def test_ctrl_c_while_workers_start_is_heard(moment):
+    code = f"""
+import os, pathlib, signal
+from midinet.workers import map_in_order
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def work(file):
+    return file.name
+os.register_at_fork({moment}=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    list(map_in_order(work, [pathlib.Path(str(i)) for i in range(99)], 2))
+    print("never heard")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    main = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert (main.stdout, main.stderr, main.returncode) == ("interrupted\n", "", 0)

@@ -1,0 +1,79 @@
+"""What a folder that somebody names turns out to be, so that an error can say it."""
+
+from __future__ import annotations
+
+import enum
+import os
+import shlex
+from pathlib import Path
+
+from midinet.errors import CorpusError, ModelError
+
+MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")  # of file names, in lower case
+DESCRIPTION_FILE = "dataset.json"  # of a data set
+WEIGHTS_FILE = "model.weights.h5"  # of a model
+
+
+class Kind(enum.StrEnum):
+    """What there is at a path."""
+
+    MISSING = "no such folder"
+    FILE = "it is a file"
+    DATA_SET = "it is a data set"
+    MODEL = "it is a model"
+    MIDI = "it is a folder of MIDI files"
+    EMPTY = "it is empty"
+    OTHER = "it is a folder of something else"
+
+
+def kind_of(path: Path) -> Kind:
+    """Looks what there is at a path."""
+    if not path.is_dir():
+        return Kind.FILE if path.exists() else Kind.MISSING
+    if (path / DESCRIPTION_FILE).is_file():
+        return Kind.DATA_SET
+    if (path / WEIGHTS_FILE).is_file():
+        return Kind.MODEL
+    if any(is_midi_name(name) for _, _, names in os.walk(path) for name in names):
+        return Kind.MIDI
+    return Kind.OTHER if any(path.iterdir()) else Kind.EMPTY
+
+
+def is_midi_name(name: str) -> bool:
+    """Whether a file of this name is taken for a MIDI file."""
+    return name.lower().endswith(MIDI_SUFFIXES)
+
+
+def no_data_set(folder: Path) -> CorpusError:
+    """The error for a folder that should be a data set."""
+    kind = kind_of(folder)
+    name = shlex.quote(str(folder))
+    if kind == Kind.MIDI:
+        way = f"preprocess.py -i {name} -o data makes one of them, for -d data"
+    elif kind == Kind.MISSING:
+        way = f"preprocess.py -i <midi folder> -o {name} makes one{_hint(folder)}"
+    elif kind == Kind.FILE and (folder.parent / DESCRIPTION_FILE).is_file():
+        way = f"name its folder, {folder.parent}"
+    else:
+        way = "name the folder that preprocess.py made"
+    what = f"no {DESCRIPTION_FILE}" if kind == Kind.OTHER else kind
+    return CorpusError(f"{folder} holds no data set ({what}): {way}")
+
+
+def no_model(folder: Path) -> ModelError:
+    """The error for a folder that should be a model."""
+    kind = kind_of(folder)
+    if kind == Kind.MISSING:
+        name = shlex.quote(str(folder))
+        way = f"train.py -e 100 -d <data set> -s {name} makes one{_hint(folder)}"
+    elif kind == Kind.FILE and (folder.parent / WEIGHTS_FILE).is_file():
+        way = f"name its folder, {folder.parent}"
+    else:
+        way = "name the folder that train.py made"
+    what = f"no parameters.json with {WEIGHTS_FILE}" if kind in (Kind.OTHER, Kind.MODEL) else kind
+    return ModelError(f"{folder} holds no model ({what}): {way}")
+
+
+def _hint(path: Path) -> str:
+    """A word on paths as Windows writes them, where they are none."""
+    return "; folders are divided by /, not \\" if os.sep == "/" and "\\" in str(path) else ""
