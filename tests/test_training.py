@@ -157,7 +157,7 @@ def test_a_signal_saves_and_says_how_to_go_on(dataset, tmp_path, monkeypatch, nu
         return train_step(self, batch, rate, step, *rest)
 
     monkeypatch.setattr(Steps, "train", interrupted)
-    with pytest.raises(TrainingInterrupted, match="the same command and --restore") as stop:
+    with pytest.raises(TrainingInterrupted, match=r"train.py -e 2 .* --restore") as stop:
         train(EPOCHS, tmp_path, dataset, parameters=TINY)
     assert stop.value.signal_number == number
     assert Checkpoints(tmp_path / "checkpoints").load()[0].step == 3
