@@ -73,7 +73,7 @@ class MusicTransformer(keras.Model):
 
     def call(self, ids: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
         """Logits `(B, T, V)`; with a seed `(2,)` int32 as in training, with dropout."""
-        ids = tf.convert_to_tensor(ids)
+        ids = tf.cast(ids, tf.int32)  # tokens are mostly uint16, by which TensorFlow can't look up
         if ids.shape[1] > self.parameters.sequence_length:
             raise OptionError(
                 f"{ids.shape[1]} tokens: the model takes at most {self.parameters.sequence_length}"

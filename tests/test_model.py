@@ -27,6 +27,12 @@ def model():
     return build_model(TINY, CodecSettings(drum_program=None))
 
 
+def test_tokens_of_any_integer_type_give_the_same(model):
+    expected = model(IDS.astype(np.int32))
+    for dtype in (np.uint16, np.int64):  # of encode, of numpy
+        np.testing.assert_array_equal(model(IDS.astype(dtype)), expected)
+
+
 def reference_logits(weights: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
     """Section 5 of the design in float64, one pair of positions at a time."""
     D, H, L = TINY.embedding_size, TINY.num_heads, TINY.sequence_length
