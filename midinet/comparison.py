@@ -27,7 +27,7 @@ from midinet.corpus import open_corpus
 from midinet.errors import CorpusError, MidiError, OptionError
 from midinet.folders import DESCRIPTION_FILE, is_midi_name
 from midinet.metrics import METRICS
-from midinet.pictures import COLOURS, DPI, GRID, INK, style_axes, write_png
+from midinet.pictures import COLOURS, DPI, GRID, INK, drawable, style_axes, write_png
 from midinet.quoting import PassageIndex, repeated_share
 from midinet.smf import Notes, read_midi
 
@@ -308,5 +308,6 @@ def draw(sets: Sequence[MusicSet], path: str | Path) -> None:
     for axes in panels[len(titles) :]:
         axes.set_axis_off()
     names = [f"{letter}: {music.name}" for letter, music in zip(LETTERS, sets, strict=False)]
-    figure.suptitle("\n".join(names), x=0.01, ha="left", color=INK, parse_math=False, fontsize=11)
+    heading = drawable("\n".join(names))
+    figure.suptitle(heading, x=0.01, ha="left", color=INK, parse_math=False, fontsize=11)
     write_png(figure, path)

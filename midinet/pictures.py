@@ -180,7 +180,7 @@ def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
     if len(drums):
         legend.append(Patch(color=_DRUM_COLOUR, label=PERCUSSION))
     columns = int(across / _LEGEND_COLUMN)
-    heading = textwrap.wrap(title, int(across * _TITLE_LETTERS_AN_INCH))
+    heading = textwrap.wrap(drawable(title), int(across * _TITLE_LETTERS_AN_INCH))
     layout = _Layout(
         seconds=seconds,
         width=width,
@@ -392,6 +392,11 @@ def style_axes(axes: Axes) -> None:
         axes.spines[side].set_color(GRID)
     axes.tick_params(colors=FAINT_INK, labelsize=9)
     axes.set_axisbelow(True)
+
+
+def drawable(text: str) -> str:
+    """Text without what no font can draw: the bytes of a file's name that are no letters."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def write_png(figure: Figure, path: str | Path | None) -> bytes:

@@ -98,6 +98,12 @@ def test_soft_notes_are_paler_than_loud_ones():
     assert piano_roll_image(soft).mean() > piano_roll_image(PIANO).mean()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["l\udce9on", "音楽", "a\tb"])
+def test_a_title_may_hold_what_no_font_has(name):
+    assert piano_roll(PIANO, None, title=name).startswith(b"\x89PNG")
+
+
 def test_a_long_title_is_broken_not_cut():
     title = " ".join(["a piece with $5 and $7 in its name"] * 12)
     image = piano_roll_image(PIANO, title=title)
