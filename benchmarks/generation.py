@@ -74,7 +74,7 @@ def bytes_of_step(parameters: Parameters, B: int, context: float) -> float:
 
 def time_steps(model: MusicTransformer, B: int, context: int) -> Callable[[], float]:
     """A function that measures the seconds of a step, among the last before `context`."""
-    weights = sampling.prepare(model.weights_by_name())
+    weights = sampling.prepare(model.weights_by_name(), B)
     D, d = weights.tokens.shape[1], weights.blocks[0].rows.shape[0]
     caches = tuple(
         (tf.random.normal((B * D // d, d, context)), tf.random.normal((B * D // d, context, d)))

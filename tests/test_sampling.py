@@ -47,10 +47,12 @@ def full_forward(model, tokens):
     return model(window)[:, -1].numpy()
 
 
-def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill():
+@pytest.mark.parametrize("pieces", [1, 2, 5])  # each multiplies in another way
+def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill(pieces):
     model = make_model()
-    weights = sampling.prepare(model.weights_by_name())
-    tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, (2, 2 * LONGEST)).astype(np.int32)
+    weights = sampling.prepare(model.weights_by_name(), pieces)
+    shape = (pieces, 2 * LONGEST)
+    tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, shape).astype(np.int32)
     step = tf.function(sampling.next_logits, jit_compile=True, autograph=False)
 
     start = 0
