@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from midinet.vocabulary import NOTE_OFF, NOTE_ON, NUM_PITCHES, PAD, PROGRAM, TIME_SHIFT
+from midinet.codec import write_events
+from midinet.vocabulary import (
+    NOTE_OFF,
+    NOTE_ON,
+    NUM_PITCHES,
+    PAD,
+    PROGRAM,
+    TIME_SHIFT,
+    VELOCITY,
+    TokenRange,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -18,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_SEMITONES = 3
 MAX_STRETCH = 0.05  # of the time between events
+LATE_SHARE = 0.04  # of all notes end late
+LATE_STEPS = (10, 500)  # from and to so much later, in steps of the 10 ms grid
 INITIAL_PROGRAM = 0  # current until a song's first PROGRAM token
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -30,7 +42,7 @@ class _Plan(NamedTuple):
         phases: for each song, by how much its first window is shorter.
         first_windows: for each song, the number of its first window in song order.
         order: for each window of the epoch, its number in song order.
-        semitones, factors: for each window in song order, how to augment it.
+        semitones, factors, late_seeds: for each window in song order, how to augment it.
     """
 
     phases: np.ndarray
@@ -38,6 +50,7 @@ class _Plan(NamedTuple):
     order: np.ndarray
     semitones: np.ndarray
     factors: np.ndarray
+    late_seeds: np.ndarray
 
 
 class Windows:
@@ -52,11 +65,11 @@ class Windows:
     window and the last, so that the cuts move from epoch to epoch: both are then shorter than T and
     padded behind; all others are full. Otherwise only the last one is short.
 
-    With `augment` every window is transposed and stretched on its own (`transpose`, `stretch`).
-    Stretching changes how many tokens the pauses around each full second take. A window still
-    starts where it would; it ends earlier in the song when it grew, or takes some more tokens when
-    it shrank. So the few tokens at such a seam are targets of no window, or of two. The end of a
-    song is never lost: a last window that would outgrow T keeps its tempo.
+    With `augment` every window is changed on its own: `transpose`, `end_late`, `stretch`. The last
+    two also change how many tokens it takes. A window still starts where it would; it ends earlier
+    in the song when it grew, or takes some more tokens when it shrank. So the few tokens at such a
+    seam are targets of no window, or of two. The end of a song is never lost: a last window that
+    would outgrow T is only transposed.
 
     Everything random depends on (seed, epoch, index) alone, so any batch can be made without those
     before it.
@@ -67,7 +80,8 @@ class Windows:
         sequence_length: T, in tokens.
         seed: not negative.
         epoch: not negative.
-        augment: transpose each window by up to 3 semitones and stretch it by up to 5%.
+        augment: transpose each window by up to 3 semitones, let 4% of its notes end late, and
+            stretch it by up to 5%.
         shuffle: visit the windows in random order.
     """
 
@@ -99,9 +113,9 @@ class Windows:
 
     @functools.cached_property
     def _plan(self) -> _Plan:
-        phase, order, pitch, tempo = (
+        phase, order, pitch, tempo, late = (
             np.random.Generator(np.random.Philox(child))
-            for child in np.random.SeedSequence([self.seed, self.epoch]).spawn(4)
+            for child in np.random.SeedSequence([self.seed, self.epoch]).spawn(5)
         )
         room = -(np.diff(self.corpus.offsets) + 1) % self.sequence_length
         if not (self.shuffle or self.augment):
@@ -116,6 +130,7 @@ class Windows:
                 -MAX_SEMITONES, MAX_SEMITONES, size=self._size, dtype=np.int8, endpoint=True
             ),
             factors=tempo.uniform(1 - MAX_STRETCH, 1 + MAX_STRETCH, size=self._size),
+            late_seeds=late.integers(1 << 32, size=self._size, dtype=np.uint32),
         )
 
     def forget(self) -> None:
@@ -164,16 +179,17 @@ class Windows:
         is_last = end == num_targets
         # Some tokens more, to fill up what stretching takes away; but a song ends only once.
         supply = end if is_last else min(end + self.sequence_length // 8, num_targets - 1)
-        run = transpose(
-            _cut(song, start, supply),
-            int(self._plan.semitones[window]),
-            self.corpus.codec.drum_program,
-            program_before(song, start - 1),
-        )
-        stretched = stretch(run, float(self._plan.factors[window]))
+        drum_program = self.corpus.codec.drum_program
+        program = value_before(song, start - 1, PROGRAM, INITIAL_PROGRAM)
+        level = value_before(song, start - 1, VELOCITY, 0)
+        semitones = int(self._plan.semitones[window])
+        random = np.random.default_rng(self._plan.late_seeds[window])
+        transposed = transpose(_cut(song, start, supply), semitones, drum_program, program)
+        run = end_late(transposed, random, program, level)
+        run = stretch(run, float(self._plan.factors[window]))
         if not is_last:
-            return stretched[: end - start + 1]
-        return stretched if len(stretched) <= self.sequence_length + 1 else run
+            return run[: end - start + 1]
+        return run if len(run) <= self.sequence_length + 1 else transposed
 
 
 def _cut(song: np.ndarray, start: int, end: int) -> np.ndarray:
@@ -185,19 +201,21 @@ def _cut(song: np.ndarray, start: int, end: int) -> np.ndarray:
     return run
 
 
-def program_before(song: np.ndarray, position: int) -> int:
-    """Finds the program that is current when the tokens before `position` have been read."""
+def value_before(song: np.ndarray, position: int, kind: TokenRange, otherwise: int) -> int:
+    """The value of the last token of a kind among those before `position`: the current program,
+    say, or velocity.
+    """
     size = 256
     while position > 0:
         # Backwards in growing strides: mostly the last change is near, and a song for one
         # instrument is still searched in few steps.
         stride = song[max(0, position - size) : position]
-        changes = np.flatnonzero(PROGRAM.holds(stride))
+        changes = np.flatnonzero(kind.holds(stride))
         if changes.size:
-            return int(stride[changes[-1]]) - PROGRAM.first
+            return int(stride[changes[-1]]) - kind.first
         position -= size
         size *= 2
-    return INITIAL_PROGRAM
+    return otherwise
 
 
 def transpose(
@@ -219,18 +237,61 @@ def transpose(
     is_on = NOTE_ON.holds(tokens)
     is_melodic = is_on | NOTE_OFF.holds(tokens)
     if drum_program is not None:
-        is_melodic &= _current_programs(tokens, program) != drum_program
+        is_melodic &= _current(tokens, PROGRAM, program) != drum_program
     pitches = np.where(is_on, tokens - NOTE_ON.first, tokens - NOTE_OFF.first)[is_melodic]
     if pitches.size:
         semitones = max(-int(pitches.min()), min(semitones, NUM_PITCHES - 1 - int(pitches.max())))
     return tokens + np.int32(semitones) * is_melodic
 
 
-def _current_programs(tokens: np.ndarray, program: int) -> np.ndarray:
-    """The program that is current at each token."""
-    changes = np.flatnonzero(PROGRAM.holds(tokens))
-    programs = np.concatenate([[program], tokens[changes] - PROGRAM.first])
-    return np.repeat(programs, np.diff(changes, prepend=0, append=len(tokens)))
+def _current(tokens: np.ndarray, kind: TokenRange, first: int) -> np.ndarray:
+    """The value of a kind that is current at each token: the program, say, or the velocity."""
+    changes = np.flatnonzero(kind.holds(tokens))
+    values = np.concatenate([[first], tokens[changes] - kind.first])
+    return np.repeat(values, np.diff(changes, prepend=0, append=len(tokens)))
+
+
+def end_late(
+    tokens: np.ndarray, random: np.random.Generator, program: int = INITIAL_PROGRAM, level: int = 0
+) -> np.ndarray:
+    """Lets some notes, `LATE_SHARE` of them, end late: by 0.1 to 5 s, short times likelier.
+
+    A model that composes forgets some NOTE_OFF sooner or later. Music in which every note ends in
+    time does not teach it to catch up: what it then sees is like nothing that it learned from. A
+    note still ends before its pitch begins anew, and with the window's last event.
+
+    Args:
+        tokens: int32 `(N,)`, as an encoder writes them.
+        random: decides which notes, and by how much.
+        program: the program that is current before the first token.
+        level: which VELOCITY is current there; 0: none.
+
+    Returns:
+        int32 `(M,)`, a new array, or `tokens` itself if nothing changes. What is behind the last
+        event, but for a PAD, is left out.
+    """
+    is_shift = TIME_SHIFT.holds(tokens)
+    time = np.cumsum(np.where(is_shift, tokens - (TIME_SHIFT.first - 1), 0))
+    is_on = NOTE_ON.holds(tokens)
+    event = np.flatnonzero(is_on | NOTE_OFF.holds(tokens))
+    is_on, time = is_on[event], time[event]
+    place = _current(tokens, PROGRAM, program)[event] * NUM_PITCHES + tokens[event] % NUM_PITCHES
+
+    order = np.argsort(place, kind="stable")
+    latest = np.full(len(event), time[-1] if len(event) else 0)
+    again = place[order][1:] == place[order][:-1]
+    latest[order[:-1][again]] = time[order[1:][again]]
+    shortest, longest = LATE_STEPS
+    delays = shortest * (longest / shortest) ** random.random(len(event))
+    late = ~is_on & (random.random(len(event)) < LATE_SHARE)
+    times = np.where(late, np.minimum(time + delays.astype(np.int64), latest), time)
+    if (times == time).all():
+        return tokens
+
+    levels = _current(tokens, VELOCITY, level)[event]
+    written = write_events(times, place, is_on, levels, program, level)
+    ends = [tokens[:1][tokens[:1] == PAD], written, tokens[-1:][tokens[-1:] == PAD]]
+    return np.concatenate(ends).astype(np.int32)
 
 
 def stretch(tokens: np.ndarray, factor: float) -> np.ndarray:

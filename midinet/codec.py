@@ -123,7 +123,7 @@ def encode(
     grid_notes = _to_grid(notes, drum_program)
     if not len(grid_notes.start):
         return np.empty(0, np.uint16)
-    return _write(_event_keys(grid_notes, drum_program))
+    return _write(_in_order(_event_keys(grid_notes, drum_program)))
 
 
 def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
@@ -161,16 +161,20 @@ def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
 
 
 def _event_keys(notes: _GridNotes, drum_program: int | None) -> np.ndarray:
-    """The events of notes as numbers that sort, and are sorted, as they are to be written.
-
-    By time; the current program first, then ascending; inside a program NOTE_OFFs by pitch, then
-    NOTE_ONs by pitch.
-    """
+    """The events of notes as numbers that sort by time, program, what it is, and pitch."""
     program, pitch = notes.place // NUM_PITCHES, notes.place & (NUM_PITCHES - 1)
     what = program << _PROGRAM_BIT | pitch << _PITCH_BIT
     on = notes.start << _TIME_BIT | what | 1 << _ON_BIT | notes.level
     off = notes.end << _TIME_BIT | what
-    keys = np.concatenate((on, off[program != drum_program]))
+    return np.concatenate((on, off[program != drum_program]))
+
+
+def _in_order(keys: np.ndarray, program: int = 0) -> np.ndarray:
+    """Puts event keys, which it changes, into the order in which they are to be written.
+
+    By time; the current program first, then ascending; inside a program NOTE_OFFs by pitch, then
+    NOTE_ONs by pitch. `program` is the one that is current at the beginning.
+    """
     keys.sort()
 
     group = keys >> _PROGRAM_BIT  # events of one time and program, since `other` is still 0
@@ -178,7 +182,7 @@ def _event_keys(notes: _GridNotes, drum_program: int | None) -> np.ndarray:
     group = group[first_of_group]
     time = group >> (_TIME_BIT - _PROGRAM_BIT)
     first_of_time = np.flatnonzero(_differs_from_last(time))
-    current = _current_programs(group & (NUM_PROGRAMS - 1), first_of_time)
+    current = _current_programs(group & (NUM_PROGRAMS - 1), first_of_time, program)
 
     events_at_time = np.diff(first_of_group[first_of_time], append=len(keys))
     other = _field(keys, _PROGRAM_BIT, NUM_PROGRAMS) != current.repeat(events_at_time)
@@ -199,7 +203,9 @@ def _field(keys: np.ndarray, bit: int, size: int) -> np.ndarray:
     return keys >> bit & (size - 1)
 
 
-def _current_programs(programs: np.ndarray, first_of_time: np.ndarray) -> np.ndarray:
+def _current_programs(
+    programs: np.ndarray, first_of_time: np.ndarray, first_program: int
+) -> np.ndarray:
     """Which program is current as each time begins.
 
     A time leaves its highest program current, unless that one was current before and came first:
@@ -210,16 +216,17 @@ def _current_programs(programs: np.ndarray, first_of_time: np.ndarray) -> np.nda
     Args:
         programs: `(P,)` the programs of all times, ascending inside a time.
         first_of_time: `(T,)` where in them each time begins.
+        first_program: current as the first time begins.
 
     Returns:
-        `(T,)` one program for each time; the song begins with program 0.
+        `(T,)` one program for each time.
     """
     last = np.append(first_of_time[1:], len(programs)) - 1
     highest = programs[last]
     alone = first_of_time == last
     second = np.where(alone, highest, programs[last - 1])
-    before_highest = np.concatenate(([0], highest[:-1]))
-    before_second = np.concatenate(([0], second[:-1]))
+    before_highest = np.concatenate(([first_program], highest[:-1]))
+    before_second = np.concatenate(([first_program], second[:-1]))
     # Whether a time leaves its second program, if the time before left its highest or its second.
     after_highest = (before_highest == highest) & ~alone
     after_second = (before_second == highest) & ~alone
@@ -228,11 +235,14 @@ def _current_programs(programs: np.ndarray, first_of_time: np.ndarray) -> np.nda
     latest = np.maximum.accumulate(np.where(decides, np.arange(len(last)), 0))
     leaves_second = after_highest[latest] ^ ((swaps - swaps[latest]) & 1 == 1)
     left = np.where(leaves_second, second, highest)
-    return np.concatenate(([0], left[:-1]))
+    return np.concatenate(([first_program], left[:-1]))
 
 
-def _write(keys: np.ndarray) -> np.ndarray:
-    """Writes sorted event keys as tokens: each event behind the tokens it needs."""
+def _write(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> np.ndarray:
+    """Writes event keys in order as tokens: each event behind the tokens it needs.
+
+    Time begins at 0, with this program and this level; no note has level 0.
+    """
     program = _field(keys, _PROGRAM_BIT, NUM_PROGRAMS)
     pitch = _field(keys, _PITCH_BIT, NUM_PITCHES)
     is_on = _field(keys, _ON_BIT, 2) == 1
@@ -242,10 +252,11 @@ def _write(keys: np.ndarray) -> np.ndarray:
     steps = steps[shifted]
     num_shifts = (steps + TIME_SHIFT.size - 1) // TIME_SHIFT.size
     new_program = _differs_from_last(program)
-    new_program[0] = program[0] != 0  # the song begins with program 0
+    new_program[0] = program[0] != first_program
     on = np.flatnonzero(is_on)
     level = _field(keys[on], 0, VELOCITY.size)
     new_level = _differs_from_last(level)
+    new_level[:1] = level[:1] != first_level
     on, level = on[new_level], level[new_level]
 
     # How many tokens each event takes, and so where its own, the last of them, stands.
@@ -264,6 +275,33 @@ def _write(keys: np.ndarray) -> np.ndarray:
     at[new_program] -= 1
     tokens[at[shifted]] = TIME_SHIFT.first + (steps - 1) % TIME_SHIFT.size
     return tokens
+
+
+def write_events(
+    time: np.ndarray,
+    place: np.ndarray,
+    is_on: np.ndarray,
+    level: np.ndarray,
+    first_program: int = 0,
+    first_level: int = 0,
+) -> np.ndarray:
+    """Writes events as tokens, in the order that an encoder gives them.
+
+    Args:
+        time: `(N,)` in steps, from 0.
+        place: `(N,)` program * 128 + pitch.
+        is_on: `(N,)` whether it is a NOTE_ON; else a NOTE_OFF.
+        level: `(N,)` which VELOCITY token a NOTE_ON has, 1 to 31.
+        first_program: the program that is current at the beginning.
+        first_level: the level that is current there; 0: none.
+
+    Returns:
+        `(T,)` uint16 tokens.
+    """
+    program, pitch = place // NUM_PITCHES, place % NUM_PITCHES
+    what = program << _PROGRAM_BIT | pitch << _PITCH_BIT | np.where(is_on, 1 << _ON_BIT | level, 0)
+    keys = _in_order(time << _TIME_BIT | what, first_program)
+    return _write(keys, first_program, first_level)
 
 
 def tokens_to_notes(

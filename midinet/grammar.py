@@ -12,6 +12,7 @@ began comes first, the others ascend; inside a program NOTE_OFFs ascend by pitch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -213,6 +214,19 @@ def allowed_tokens(state: State, limits: Limits) -> tf.Tensor:
     )
     # Behind a piece's end there is only PAD.
     return tf.where(has_ended(state)[:, None], tf.range(PAD + 1) == PAD, may)
+
+
+def masked(logits: tf.Tensor, state: State, limits: Limits) -> tf.Tensor:
+    """`(B, V)` logits with -inf for the tokens that may not come next.
+
+    A NOTE_ON of a note that sounds says that the note has ended, which the model forgot to write.
+    So its likelihood is not lost but goes to the NOTE_OFF that has to come first.
+    """
+    may = allowed_tokens(state, limits)
+    on, off, others = tf.split(logits, (NUM_PITCHES, NUM_PITCHES, -1), axis=1)
+    sounds = current_row(state) != _NEVER
+    off = tf.where(sounds, tf.reduce_logsumexp([on, off], axis=0), off)
+    return tf.where(may, tf.concat([on, off, others], axis=1), -math.inf)
 
 
 def may_start_note(state: State, row: tf.Tensor, limits: Limits) -> tf.Tensor:

@@ -23,9 +23,9 @@ from midinet.grammar import (
     Limits,
     State,
     advance,
-    allowed_tokens,
     has_ended,
     limits_of,
+    masked,
     read_seeds,
 )
 from midinet.layers import LAYER_NORM_EPSILON, relative_attention
@@ -411,7 +411,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
                 # A model whose numbers overflowed must not get past the grammar.
                 logits = tf.where(tf.math.is_nan(logits), -_HUGE, logits)
                 logits = tf.clip_by_value(logits, -_HUGE, _HUGE)
-                logits = tf.where(allowed_tokens(state, limits), logits, -math.inf)
+                logits = masked(logits, state, limits)
             temperature, top_p = tf.unstack(temperature_and_top_p)
             token = choose(logits, top_k, temperature, top_p, uniform[i])
             if has_rules:

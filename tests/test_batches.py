@@ -10,15 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from midinet import batches
 from midinet.batches import (
+    LATE_STEPS,
     MAX_SEMITONES,
     MAX_STRETCH,
     Windows,
     dataset,
+    end_late,
     num_batches,
-    program_before,
     stretch,
     transpose,
+    value_before,
 )
 from midinet.codec import CodecSettings, encode, tokens_to_notes
 from midinet.smf import Notes
@@ -228,6 +231,12 @@ def test_the_data_is_copied_and_kept(augment):
 # Augmentation of an epoch
 
 
+@pytest.fixture
+def nothing_ends_late(monkeypatch):
+    monkeypatch.setattr(batches, "LATE_SHARE", 0)
+
+
+@pytest.mark.usefixtures("nothing_ends_late")
 def test_augmented_windows_are_the_plain_ones_in_another_key_and_tempo():
     corpus = musical_corpus()
     intervals, ratios = set(), []
@@ -266,6 +275,7 @@ def test_augmented_windows_are_the_plain_ones_in_another_key_and_tempo():
     assert max(ratios) > 1.03
 
 
+@pytest.mark.usefixtures("nothing_ends_late")
 def test_augmented_songs_begin_and_end_once_and_fill_their_windows():
     corpus = musical_corpus()
     for epoch in range(5):
@@ -398,9 +408,8 @@ def test_pauses_stretch(steps, factor, expected):
         assert result == expected
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_augmented_music_is_still_what_the_encoder_writes(seed):
-    """In the order, with the pauses and without a token that it would leave out."""
+def a_song(seed):
+    """300 notes of four instruments, many of them at once, as the encoder writes them."""
     random = np.random.default_rng(seed)
     time_ms = np.cumsum(random.choice([0, 10, 20, 250, 480, 1000, 2510], size=300)).astype(float)
     notes = Notes(
@@ -411,11 +420,63 @@ def test_augmented_music_is_still_what_the_encoder_writes(seed):
         velocity=random.integers(1, 128, size=300).astype(np.uint8),
         is_drum=random.random(300) < 0.3,
     )
-    tokens = encode(notes).astype(np.int32)
+    return encode(notes).astype(np.int32)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_augmented_music_is_still_what_the_encoder_writes(seed):
+    """In the order, with the pauses and without a token that it would leave out."""
+    tokens = a_song(seed)
     for factor, semitones in [(0.95, 3), (1.05, -3), (1.013, 1)]:
         changed = transpose(stretch(tokens, factor), semitones, DRUM_PROGRAM)
         assert not np.array_equal(changed, tokens)
         np.testing.assert_array_equal(encode(tokens_to_notes(changed)), changed)
+
+
+def onsets_and_ends(notes):
+    return np.stack([notes.start_ms, notes.program, notes.pitch, notes.velocity]), notes.end_ms
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_some_notes_end_late_and_nothing_else_changes(seed):
+    song = np.concatenate([[PAD], a_song(seed), [PAD]]).astype(np.int32)
+    late = end_late(song, np.random.default_rng(seed))
+    assert late.dtype == np.int32
+    assert late[0] == late[-1] == PAD
+    np.testing.assert_array_equal(encode(tokens_to_notes(late)), late[1:-1])
+
+    (onsets, ends), (new_onsets, new_ends) = (
+        onsets_and_ends(tokens_to_notes(tokens)) for tokens in (song, late)
+    )
+    np.testing.assert_array_equal(onsets, new_onsets)
+    delays = new_ends - ends
+    assert (delays >= 0).all()
+    assert 2 <= (delays > 0).sum() <= 30, "4% of 200 notes, more or less"
+    assert delays.max() <= LATE_STEPS[1] * STEP_MS
+    assert new_ends.max() == ends.max(), "the last event stays the last"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_notes_end_late_in_the_middle_of_a_song_too(seed):
+    """Read behind what came before, the window is music with the same onsets."""
+    song = a_song(seed)
+    for start in range(1, len(song) - 200, 37):
+        program, level = (value_before(song, start, kind, 0) for kind in (PROGRAM, VELOCITY))
+        window = song[start : start + 200]
+        late = end_late(window, np.random.default_rng(start), program, level)
+        # Behind the last event there may be a pause, a program or a velocity for the next.
+        assert 0 <= len(window) + 20 - len(late) <= 60
+        onsets, new_onsets = (
+            onsets_and_ends(tokens_to_notes(np.append(song[:start], tokens)))[0]
+            for tokens in (window, late)
+        )
+        np.testing.assert_array_equal(onsets, new_onsets)
+
+
+def test_music_without_late_notes_is_the_same_array():
+    drums = np.array([PAD, DRUMS, VELOCITY.first + 9, NOTE_ON.first + 36, PAD], dtype=np.int32)
+    for tokens in (drums, drums[:1], drums[:0]):
+        assert end_late(tokens, np.random.default_rng(0)) is tokens
 
 
 @settings(max_examples=50)
@@ -423,7 +484,7 @@ def test_augmented_music_is_still_what_the_encoder_writes(seed):
 def test_the_current_program_is_the_last_one_before(tokens, position, lead):
     song = np.concatenate([tokens, np.zeros(lead, dtype=np.int32)]).astype(np.uint16)
     seen = [int(t) - PROGRAM.first for t in song[:position] if PROGRAM.holds(t)]
-    assert program_before(song, position) == (seen[-1] if seen else 0)
+    assert value_before(song, position, PROGRAM, 0) == (seen[-1] if seen else 0)
 
 
 # tf.data
