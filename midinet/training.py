@@ -64,7 +64,7 @@ def train(
         dataset: a folder made by preprocess.
         restore: go on with the run that was interrupted in save_directory.
         parameters: hyperparameters, or the file that holds them.
-        init_from: a model folder whose weights to start from.
+        init_from: a model folder whose weights to start from; its sequence_length may differ.
         seed: of weights, order, augmentation and dropout; None: 0, or that of the restored run.
         patience: stop after so many epochs without a better validation loss; None: never.
         checkpoint_every_minutes: at most so much work is lost when the process is killed.
@@ -202,15 +202,17 @@ def _check_identity(before: dict[str, Any], now: dict[str, Any], folder: Path) -
 
 
 def _weights_of(init_from: str | Path, parameters: Parameters) -> dict[str, np.ndarray]:
-    """The weights of a trained model that has the shape of the new one.
+    """The weights of a trained model that has the shape of the new one, but for its length.
 
     Raises:
         TrainingError: it has another shape.
     """
     model = open_model(init_from)
-    # Rate, batch and dropout may change from run to run; the weights' shapes may not.
+    # Rate, batch, dropout and length may change from run to run; other shapes of weights may not.
     shape_before, shape_now = (
-        dataclasses.replace(p, dropout=0.0, learning_rate=1.0, batch_size=1).to_dict()
+        dataclasses.replace(
+            p, dropout=0.0, learning_rate=1.0, batch_size=1, sequence_length=2
+        ).to_dict()
         for p in (model.parameters, parameters)
     )
     found = differences(shape_before, shape_now)
@@ -219,4 +221,21 @@ def _weights_of(init_from: str | Path, parameters: Parameters) -> dict[str, np.n
             f"{init_from} has another shape: {'; '.join(found)}. "
             f"--parameters {Path(init_from) / PARAMETERS_FILE} takes its values"
         )
-    return {name: variable.numpy() for name, variable in model.weights_by_name().items()}
+    named = {name: variable.numpy() for name, variable in model.weights_by_name().items()}
+    return {name: _resized(name, array, parameters) for name, array in named.items()}
+
+
+def _resized(name: str, array: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """A weight for windows of another length: what lies beyond begins as the farthest known.
+
+    Training on short windows first and on long ones then is faster than on long ones throughout.
+
+    Source: Press, Smith and Lewis 2021, "Shortformer: better language modeling using shorter
+    inputs".
+    """
+    more = parameters.sequence_length - len(array)
+    if name == "position_embedding":
+        return np.pad(array, ((0, max(0, more)), (0, 0)), "edge")[: parameters.sequence_length]
+    if name.endswith("relative_embedding"):  # its last row is distance 0
+        return np.pad(array, ((max(0, more), 0), (0, 0)), "edge")[-parameters.sequence_length :]
+    return array

@@ -197,6 +197,28 @@ def test_fine_tuning_starts_from_a_models_weights(trained, dataset, tmp_path):
     assert tuned[0]["val_loss"] == pytest.approx(best, abs=0.01)
 
 
+@pytest.mark.parametrize("longer", [2.0, 0.5])
+def test_a_model_goes_on_with_windows_of_another_length(
+    trained, dataset, tmp_path, monkeypatch, longer
+):
+    folder, _ = trained
+    length = int(TINY.sequence_length * longer)
+    monkeypatch.setattr(Steps, "train", lambda *_: (Sums(1.0, 1.0, 1.0), 1.0))
+    other = dataclasses.replace(TINY, sequence_length=length)
+    train(1, tmp_path, dataset, parameters=other, init_from=folder)
+    before, after = open_model(folder), open_model(tmp_path)
+    assert after.parameters.sequence_length == length
+    tokens = np.random.default_rng(0).integers(0, TINY.vocab_size, (1, length))
+    both = tokens[:, : TINY.sequence_length]
+    np.testing.assert_allclose(after(both), before(both), atol=1e-5)
+    if longer > 1:
+        # What lies beyond the old window counts as its far end: not as noise.
+        rows = after.weights_by_name()["block_0/relative_embedding"].numpy()
+        np.testing.assert_array_equal(rows[0], rows[length - TINY.sequence_length])
+        places = after.weights_by_name()["position_embedding"].numpy()
+        np.testing.assert_array_equal(places[-1], places[TINY.sequence_length - 1])
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(dataset, tmp_path):
     broken = build_model(TINY)
     broken.weights_by_name()["logits/kernel"].assign(tf.fill((16, TINY.vocab_size), np.inf))
