@@ -33,8 +33,8 @@ from midinet.backend import tf  # noqa: E402
 from midinet.grammar import (  # noqa: E402
     State,
     advance,
-    allowed_tokens,
     limits_of,
+    masked,
     start_state,
 )
 from midinet.model import MusicTransformer, build_model, save_model  # noqa: E402
@@ -146,7 +146,7 @@ def show_rules() -> None:
 
         def body(i: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
             wishes = tf.cast((tf.range(VOCAB_SIZE) * 7919 + i * 104729) % 1009, tf.float32)
-            wishes = tf.where(allowed_tokens(state, limits), wishes, -1.0)
+            wishes = masked(wishes, state, limits)
             token = tf.argmax(wishes, axis=1, output_type=tf.int32)
             return i + 1, advance(state, token, limits)
 

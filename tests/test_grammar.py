@@ -90,6 +90,23 @@ def test_what_an_encoder_could_not_have_written_is_forbidden(before, allowed, fo
     assert not set(forbidden) & possible, why
 
 
+def test_striking_a_note_that_sounds_counts_as_ending_it():
+    limits = grammar.limits_of(Rules(), DRUM_PROGRAM)
+    tokens = np.array([loud(), on(60), on(64), wait(5)])
+    state = grammar.read_seeds([tokens], limits)
+    logits = np.zeros((1, VOCAB_SIZE), np.float32)
+    logits[0, on(60)], logits[0, off(60)] = 2.0, 1.0
+    masked = grammar.masked(tf.constant(logits), state, limits).numpy()[0]
+
+    allowed = grammar.allowed_tokens(state, limits).numpy()[0]
+    assert (np.isneginf(masked) == ~allowed).all()
+    assert masked[off(60)] == pytest.approx(np.logaddexp(2.0, 1.0))
+    assert masked[off(64)] == pytest.approx(np.log(2)), "of two zeros"
+    others = allowed.copy()
+    others[[off(60), off(64)]] = False
+    assert (masked[others] == logits[0, others]).all()
+
+
 def test_a_program_is_followed_by_an_event_and_a_velocity_by_a_note():
     assert allowed_after([play(3)]) == set(range(VELOCITY.first + 1, VELOCITY.end))
     assert allowed_after([play(3), loud()]) == set(range(NOTE_ON.first, NOTE_ON.end))
