@@ -28,7 +28,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from midinet import sampling  # noqa: E402
+from midinet import decoder, sampling  # noqa: E402
 from midinet.backend import tf  # noqa: E402
 from midinet.grammar import (  # noqa: E402
     State,
@@ -74,7 +74,7 @@ def bytes_of_step(parameters: Parameters, B: int, context: float) -> float:
 
 def time_steps(model: MusicTransformer, B: int, context: int) -> Callable[[], float]:
     """A function that measures the seconds of a step, among the last before `context`."""
-    weights = sampling.prepare(model.weights_by_name(), B)
+    weights = decoder.prepare(model.weights_by_name(), B)
     D, d = weights.tokens.shape[1], weights.blocks[0].rows.shape[0]
     caches = tuple(
         (tf.random.normal((B * D // d, d, context)), tf.random.normal((B * D // d, context, d)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from midinet import sampling
+from midinet import decoder, sampling
 from midinet.backend import tf
 from midinet.codec import CodecSettings
 from midinet.errors import OptionError
@@ -50,17 +50,17 @@ def full_forward(model, tokens):
 @pytest.mark.parametrize("pieces", [1, 2, 5])  # each multiplies in another way
 def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill(pieces):
     model = make_model()
-    weights = sampling.prepare(model.weights_by_name(), pieces)
+    weights = decoder.prepare(model.weights_by_name(), pieces)
     shape = (pieces, 2 * LONGEST)
     tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, shape).astype(np.int32)
-    step = tf.function(sampling.next_logits, jit_compile=True, autograph=False)
+    step = tf.function(decoder.next_logits, jit_compile=True, autograph=False)
 
     start = 0
-    caches = sampling.fill_caches(weights, tokens[:, :0], LONGEST)
+    caches = decoder.fill_caches(weights, tokens[:, :0], LONGEST)
     for n in range(tokens.shape[1]):
         if n - start == LONGEST:
             start += LONGEST // 2
-            caches = sampling.fill_caches(weights, tokens[:, start:n], LONGEST)
+            caches = decoder.fill_caches(weights, tokens[:, start:n], LONGEST)
         logits, caches = step(weights, caches, tf.constant(tokens[:, n]), tf.constant(n - start))
         np.testing.assert_allclose(logits, full_forward(model, tokens[:, : n + 1]), atol=1e-4)
 
