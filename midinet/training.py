@@ -85,11 +85,21 @@ def train(
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir():
         raise TrainingError(f"{above} is a file: -s takes the folder to make")
-    way_on = ["python", "train.py", "-e", epochs, "-s", save_directory, "-d", dataset, "--restore"]
+    go_on = _way_on(
+        [
+            ("-e", epochs, None),
+            ("-s", save_directory, None),
+            ("-d", dataset, None),
+            ("--restore", True, False),
+            ("--parameters", None if isinstance(parameters, Parameters) else parameters, None),
+            ("--patience", patience, None),
+            ("--checkpoint_every", checkpoint_every_minutes, 5.0),
+            ("--precision", precision, "auto"),
+            ("--save_memory", save_memory, False),
+        ],
+    )
     if not isinstance(parameters, Parameters):
-        way_on += ["--parameters", parameters]
         parameters = Parameters.load(parameters)
-    go_on = f"go on with: {shlex.join(map(str, way_on))}"
     corpus = open_corpus(dataset)
     checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
     precision = choose_precision(precision)
@@ -133,6 +143,15 @@ def train(
         raise TrainingError(
             f"another worker stopped: start all of them again with --restore ({reason})"
         ) from error
+
+
+def _way_on(options: list[tuple[str, Any, Any]]) -> str:
+    """How to go on with a stopped run; of each option the name, its value, and its default."""
+    words: list[Any] = ["python", "train.py"]
+    for name, value, default in options:
+        if value != default:
+            words += [name] if value is True else [name, value]
+    return f"go on with: {shlex.join(map(str, words))}"
 
 
 def _check_options(

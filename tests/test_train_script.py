@@ -74,7 +74,7 @@ def assert_same_run(folder, expected):
 def test_interrupted_and_killed_it_still_ends_as_if_undisturbed(
     dataset, parameters, undisturbed, tmp_path
 ):
-    first = start(tmp_path, dataset, parameters)
+    first = start(tmp_path, dataset, parameters, "--patience", "9")
     wait_for_progress(first, tmp_path)
     first.send_signal(signal.SIGINT)
     output, errors = first.communicate(timeout=60)
@@ -84,9 +84,10 @@ def test_interrupted_and_killed_it_still_ends_as_if_undisturbed(
     assert errors.startswith("midinet: stopped in epoch 1")
     program, script, *way_on = shlex.split(errors.split("go on with: ")[1])
     assert (program, script) == ("python", "train.py")
-    # What a user would paste: it must be enough, wherever the hyperparameters are.
+    # What a user would paste: it must be enough, whatever the run was begun with.
     expected = ["-e", EPOCHS, "-s", tmp_path, "-d", dataset, "--restore"]
-    assert way_on == [str(word) for word in [*expected, "--parameters", parameters]]
+    expected += ["--parameters", parameters, "--patience", 9, "--checkpoint_every", 0.0]
+    assert way_on == [str(word) for word in expected]
 
     second = start(tmp_path, dataset, parameters, "--restore")
     wait_for_progress(second, tmp_path)
