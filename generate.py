@@ -23,8 +23,8 @@ def main(argv: list[str] | None = None) -> int:
 
     add = parser.add_argument_group("how to choose the next token").add_argument
     add("-k", "--top_k", type=int, default=8, metavar="K", help="among the K likeliest")
-    add("--temperature", type=float, default=0.9, metavar="T", help="more is more surprise")
-    add("--top_p", type=float, default=0.9, metavar="P", help="among the likeliest P of 1")
+    add("--temperature", type=float, default=1.0, metavar="T", help="more is more surprise")
+    add("--top_p", type=float, default=1.0, metavar="P", help="among the likeliest P of 1")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
     add("--max_silence", type=float, default=3.0, metavar="S", help="longest, in seconds")

@@ -50,8 +50,9 @@ class Rules:
 class Settings:
     """How to choose tokens. The order is grammar, temperature, top-k, top-p.
 
-    The defaults are the best of those tried with the demo model: it holds 10.8 notes at once, with
-    temperature and top-p at 1 17.6, real music 3.3. midinet/demo/README.md has the table.
+    The defaults are a choice between two faults of the demo model: with a lower temperature or top-p
+    it repeats a bar for ever, with a larger top-k it holds too many notes at once.
+    midinet/demo/README.md has the table.
 
     Attributes:
         top_k: choose among this many likeliest tokens; 1 always takes the likeliest.
@@ -65,8 +66,8 @@ class Settings:
     """
 
     top_k: int = 8
-    temperature: float = 0.9
-    top_p: float = 0.9
+    temperature: float = 1.0
+    top_p: float = 1.0
     seed: int = 0
     rules: Rules | None = dataclasses.field(default_factory=Rules)
 
