@@ -50,8 +50,8 @@ class Rules:
 class Settings:
     """How to choose tokens. The order is grammar, temperature, top-k, top-p.
 
-    The defaults are a choice between two faults of the demo model: with a lower temperature or top-p
-    it repeats a bar for ever, with a larger top-k it holds too many notes at once.
+    The defaults are a choice between two faults of the demo model: with a lower temperature or
+    top-p it repeats a bar for ever, with a larger top-k it holds too many notes at once.
     midinet/demo/README.md has the table.
 
     Attributes:
