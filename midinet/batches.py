@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from midinet.codec import write_events
+from midinet.codec import current_values, write_events
 from midinet.vocabulary import (
     NOTE_OFF,
     NOTE_ON,
@@ -237,18 +237,11 @@ def transpose(
     is_on = NOTE_ON.holds(tokens)
     is_melodic = is_on | NOTE_OFF.holds(tokens)
     if drum_program is not None:
-        is_melodic &= _current(tokens, PROGRAM, program) != drum_program
+        is_melodic &= current_values(tokens, PROGRAM, program) != drum_program
     pitches = np.where(is_on, tokens - NOTE_ON.first, tokens - NOTE_OFF.first)[is_melodic]
     if pitches.size:
         semitones = max(-int(pitches.min()), min(semitones, NUM_PITCHES - 1 - int(pitches.max())))
     return tokens + np.int32(semitones) * is_melodic
-
-
-def _current(tokens: np.ndarray, kind: TokenRange, first: int) -> np.ndarray:
-    """The value of a kind that is current at each token: the program, say, or the velocity."""
-    changes = np.flatnonzero(kind.holds(tokens))
-    values = np.concatenate([[first], tokens[changes] - kind.first])
-    return np.repeat(values, np.diff(changes, prepend=0, append=len(tokens)))
 
 
 def end_late(
@@ -275,7 +268,9 @@ def end_late(
     is_on = NOTE_ON.holds(tokens)
     event = np.flatnonzero(is_on | NOTE_OFF.holds(tokens))
     is_on, time = is_on[event], time[event]
-    place = _current(tokens, PROGRAM, program)[event] * NUM_PITCHES + tokens[event] % NUM_PITCHES
+    place = (
+        current_values(tokens, PROGRAM, program)[event] * NUM_PITCHES + tokens[event] % NUM_PITCHES
+    )
 
     order = np.argsort(place, kind="stable")
     latest = np.full(len(event), time[-1] if len(event) else 0)
@@ -288,7 +283,7 @@ def end_late(
     if (times == time).all():
         return tokens
 
-    levels = _current(tokens, VELOCITY, level)[event]
+    levels = current_values(tokens, VELOCITY, level)[event]
     written = write_events(times, place, is_on, levels, program, level)
     ends = [tokens[:1][tokens[:1] == PAD], written, tokens[-1:][tokens[-1:] == PAD]]
     return np.concatenate(ends).astype(np.int32)

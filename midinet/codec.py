@@ -28,6 +28,7 @@ from midinet.vocabulary import (
     TIME_SHIFT,
     VELOCITY,
     VELOCITY_STEP,
+    TokenRange,
 )
 
 if TYPE_CHECKING:
@@ -326,10 +327,8 @@ def tokens_to_notes(
     tokens = np.asarray(tokens).astype(np.int64).reshape(-1)
     is_shift = TIME_SHIFT.holds(tokens)
     time = np.cumsum(np.where(is_shift, tokens - TIME_SHIFT.first + 1, 0))
-    program = _latest(tokens, PROGRAM.holds(tokens), PROGRAM.first, 0)
-    velocity = VELOCITY_STEP * _latest(
-        tokens, VELOCITY.holds(tokens), VELOCITY.first, _DEFAULT_VELOCITY // VELOCITY_STEP
-    )
+    program = current_values(tokens, PROGRAM, 0)
+    velocity = VELOCITY_STEP * current_values(tokens, VELOCITY, _DEFAULT_VELOCITY // VELOCITY_STEP)
     is_on, is_off = NOTE_ON.holds(tokens), NOTE_OFF.holds(tokens)
     is_drum = program == (-1 if drum_program is None else drum_program)
 
@@ -363,7 +362,10 @@ def tokens_to_notes(
     )
 
 
-def _latest(tokens: np.ndarray, marked: np.ndarray, first: int, otherwise: int) -> np.ndarray:
-    """The value of the last marked token up to each position: `(T,)`."""
-    index = np.maximum.accumulate(np.where(marked, np.arange(len(tokens)), -1))
-    return np.where(index < 0, otherwise, tokens[index] - first)
+def current_values(tokens: np.ndarray, kind: TokenRange, first: int) -> np.ndarray:
+    """The value of a kind, the program say, that is current at each token: `(T,)`.
+
+    `first` is current before the first token of that kind.
+    """
+    index = np.maximum.accumulate(np.where(kind.holds(tokens), np.arange(len(tokens)), -1))
+    return np.where(index < 0, first, tokens[index] - kind.first)

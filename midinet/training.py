@@ -241,20 +241,20 @@ def _weights_of(init_from: str | Path, parameters: Parameters) -> dict[str, np.n
             f"--parameters {Path(init_from) / PARAMETERS_FILE} takes its values"
         )
     named = {name: variable.numpy() for name, variable in model.weights_by_name().items()}
-    return {name: _resized(name, array, parameters) for name, array in named.items()}
+    return {
+        name: _resized(name, array, parameters.sequence_length) for name, array in named.items()
+    }
 
 
-def _resized(name: str, array: np.ndarray, parameters: Parameters) -> np.ndarray:
+def _resized(name: str, array: np.ndarray, length: int) -> np.ndarray:
     """A weight for windows of another length: what lies beyond begins as the farthest known.
 
-    Training on short windows first and on long ones then is faster than on long ones throughout.
-
-    Source: Press, Smith and Lewis 2021, "Shortformer: better language modeling using shorter
-    inputs".
+    Source of training on short windows first: Press, Smith and Lewis 2021, "Shortformer: better
+    language modeling using shorter inputs".
     """
-    more = parameters.sequence_length - len(array)
+    more = max(0, length - len(array))
     if name == "position_embedding":
-        return np.pad(array, ((0, max(0, more)), (0, 0)), "edge")[: parameters.sequence_length]
+        return np.pad(array, ((0, more), (0, 0)), "edge")[:length]
     if name.endswith("relative_embedding"):  # its last row is distance 0
-        return np.pad(array, ((max(0, more), 0), (0, 0)), "edge")[-parameters.sequence_length :]
+        return np.pad(array, ((more, 0), (0, 0)), "edge")[-length:]
     return array

@@ -473,6 +473,19 @@ def test_notes_end_late_in_the_middle_of_a_song_too(seed):
         np.testing.assert_array_equal(onsets, new_onsets)
 
 
+def test_augmented_windows_have_notes_that_end_late(monkeypatch):
+    corpus = FakeCorpus([a_song(0)])
+
+    def notes_with_share(share):
+        monkeypatch.setattr(batches, "LATE_SHARE", share)
+        windows = Windows(corpus, [0], 2 * len(corpus.tokens), augment=True)
+        return onsets_and_ends(tokens_to_notes(whole(windows)[1][0]))
+
+    (onsets, ends), (new_onsets, new_ends) = notes_with_share(0), notes_with_share(1)
+    np.testing.assert_allclose(onsets, new_onsets, atol=STEP_MS)
+    assert (new_ends > ends + STEP_MS).sum() > 100
+
+
 def test_music_without_late_notes_is_the_same_array():
     drums = np.array([PAD, DRUMS, VELOCITY.first + 9, NOTE_ON.first + 36, PAD], dtype=np.int32)
     for tokens in (drums, drums[:1], drums[:0]):

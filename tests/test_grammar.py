@@ -107,6 +107,15 @@ def test_striking_a_note_that_sounds_counts_as_ending_it():
     assert (masked[others] == logits[0, others]).all()
 
 
+def test_what_is_composed_ends_a_note_that_the_model_would_strike_again(model):
+    set_weights(model, "constant")
+    bias = np.zeros(VOCAB_SIZE, np.float32)
+    bias[on(60)], bias[loud(20)], bias[wait(50)] = 10, 8, 5
+    model.weights_by_name()["logits/bias"].assign(bias)
+    (made,) = compose(model, [NOTHING], 6, settings=Settings(1))
+    assert made.tolist() == [loud(20), on(60), wait(50), off(60), on(60), wait(50)]
+
+
 def test_a_program_is_followed_by_an_event_and_a_velocity_by_a_note():
     assert allowed_after([play(3)]) == set(range(VELOCITY.first + 1, VELOCITY.end))
     assert allowed_after([play(3), loud()]) == set(range(NOTE_ON.first, NOTE_ON.end))
