@@ -30,17 +30,11 @@ sys.path.insert(0, str(ROOT))
 
 from midinet import decoder, sampling  # noqa: E402
 from midinet.backend import tf  # noqa: E402
-from midinet.grammar import (  # noqa: E402
-    State,
-    advance,
-    limits_of,
-    masked,
-    start_state,
-)
+from midinet.grammar import limits_of, start_state  # noqa: E402
 from midinet.model import MusicTransformer, build_model, save_model  # noqa: E402
 from midinet.parameters import Parameters  # noqa: E402
 from midinet.settings import Rules, Settings  # noqa: E402
-from midinet.vocabulary import DRUM_PROGRAM, VOCAB_SIZE  # noqa: E402
+from midinet.vocabulary import DRUM_PROGRAM  # noqa: E402
 
 RUNS = 7
 TOKENS = 128  # in one timing
@@ -72,7 +66,9 @@ def bytes_of_step(parameters: Parameters, B: int, context: float) -> float:
     return 4 * (weights + caches + rows)
 
 
-def time_steps(model: MusicTransformer, B: int, context: int) -> Callable[[], float]:
+def time_steps(
+    model: MusicTransformer, B: int, context: int, *, has_rules: bool = True
+) -> Callable[[], float]:
     """A function that measures the seconds of a step, among the last before `context`."""
     weights = decoder.prepare(model.weights_by_name(), B)
     D, d = weights.tokens.shape[1], weights.blocks[0].rows.shape[0]
@@ -80,7 +76,7 @@ def time_steps(model: MusicTransformer, B: int, context: int) -> Callable[[], fl
         (tf.random.normal((B * D // d, d, context)), tf.random.normal((B * D // d, context, d)))
         for _ in weights.blocks
     )
-    loop = sampling._compiled_loop(B, context, 8, True)
+    loop = sampling._compiled_loop(B, context, 8, has_rules)
     uniform = np.random.default_rng(0).random((sampling.CALL_TOKENS, B), np.float32)
 
     def call(count: int) -> None:
@@ -138,34 +134,16 @@ def show_steps() -> None:
 
 
 def show_rules() -> None:
-    """What the grammar adds to a step: its masks and states alone, in a loop of their own."""
-    limits = limits_of(Rules(may_end=False), DRUM_PROGRAM)
-
-    def walk(state: State, count: tf.Tensor) -> State:
-        """Takes one allowed token after the other, without a model."""
-
-        def body(i: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-            wishes = tf.cast((tf.range(VOCAB_SIZE) * 7919 + i * 104729) % 1009, tf.float32)
-            wishes = masked(wishes, state, limits)
-            token = tf.argmax(wishes, axis=1, output_type=tf.int32)
-            return i + 1, advance(state, token, limits)
-
-        return tf.while_loop(lambda i, _: i < count, body, (0, state))[1]
-
-    walk = tf.function(walk, jit_compile=True, autograph=False)
+    """What the grammar adds to a step: steps with it and without, in turns."""
     model = build_model(Parameters())
-    print("| pieces | ms a step | of it for the grammar | share |")
+    print("| pieces | ms a step | without the grammar | its share |")
     print("|---|---|---|---|")
     for B in (1, 4, 16):
-        step = time_steps(model, B, 512)
-
-        def grammar(count: int, B: int = B) -> float:
-            return timed(lambda: walk(start_state(B), tf.constant(count)).now.numpy())
-
-        grammar(1)
-        whole = statistics.median(step() for _ in range(RUNS))
-        alone = statistics.median((grammar(1001) - grammar(1)) / 1000 for _ in range(RUNS))
-        print(f"| {B} | {whole * 1e3:.2f} | {alone * 1e3:.3f} | {alone / whole:.1%} |", flush=True)
+        steps = [time_steps(model, B, 512, has_rules=has_rules) for has_rules in (True, False)]
+        times = np.array([[step() for step in steps] for _ in range(3 * RUNS)])
+        ms = 1e3 * np.median(times, axis=0)
+        share = 1 - np.median(times[:, 1] / times[:, 0])
+        print(f"| {B} | {ms[0]:.2f} | {ms[1]:.2f} | {share:.1%} |", flush=True)
 
 
 def show_long() -> None:

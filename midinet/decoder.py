@@ -30,7 +30,7 @@ class Block(NamedTuple):
     """The weights of one decoder block as the loop reads them; kernels as `_tiled` says."""
 
     qkv: tuple[tf.Tensor, tf.Tensor]  # kernel (D, 3D) and bias; q scaled by 1 / sqrt(d)
-    rows: tf.Tensor  # (d, 2L): E transposed, then zeros: slices of C from any row of E lie inside
+    rows: tf.Tensor  # (d, L): E transposed; (d, C) for the loop, see `cut_rows`
     output: tuple[tf.Tensor, tf.Tensor]
     norm_1: tuple[tf.Tensor, tf.Tensor]
     feed_forward_1: tuple[tf.Tensor, tf.Tensor]
@@ -77,7 +77,7 @@ def prepare(named: Mapping[str, Any], B: int) -> Weights:
 
         return Block(
             (_tiled(joined("kernel"), B), joined("bias")),
-            tf.pad(tf.transpose(E), ((0, 0), (0, E.shape[0]))),
+            tf.transpose(E),
             dense(f"{name}/output"),
             norm(f"{name}/norm_1"),
             dense(f"{name}/feed_forward_1"),
@@ -108,6 +108,15 @@ def _tiled(kernel: tf.Tensor, B: int) -> tf.Tensor:
     return tf.transpose(tf.reshape(kernel, (K, -1, _TILE_COLUMNS)), (1, 0, 2))
 
 
+def cut_rows(weights: Weights, C: int) -> Weights:
+    """The weights with only those relative rows that the distances in caches of C rows need.
+
+    To be cut before the loop, not in it, where they would be copied for every token.
+    """
+    blocks = (block._replace(rows=block.rows[:, -C:]) for block in weights.blocks)
+    return weights._replace(blocks=tuple(blocks))
+
+
 def fill_caches(weights: Weights, tokens: np.ndarray, capacity: int) -> Caches:
     """One forward pass over tokens `(B, T)`, T < C; what it knows of each position is kept.
 
@@ -122,7 +131,7 @@ def fill_caches(weights: Weights, tokens: np.ndarray, capacity: int) -> Caches:
         qkv = tf.reshape(_dense(x, block.qkv), (B, T, 3, D // d, d))
         q, k, v = tf.unstack(tf.transpose(qkv, (2, 0, 3, 1, 4)))  # (B, H, T, d)
         if T:
-            y = relative_attention(q, k, v, tf.transpose(block.rows)[: weights.longest])
+            y = relative_attention(q, k, v, tf.transpose(block.rows))
             y = tf.reshape(tf.transpose(y, (0, 2, 1, 3)), (B, T, D))
             x = _after_attention(block, x, y)
         keys = tf.reshape(tf.transpose(k, (0, 1, 3, 2)), (B * D // d, d, T))
@@ -184,7 +193,7 @@ def next_logits(
 ) -> tuple[tf.Tensor, Caches]:
     """The logits `(B, V)` behind one more token `(B,)` at a position of the window.
 
-    Only for code that XLA compiles: the slices move.
+    The weights come from `cut_rows`. Only for code that XLA compiles: the slices move.
     """
     C, d = caches[0][1].shape[1:]
     B, D = token.shape[0], weights.tokens.shape[1]
@@ -199,10 +208,11 @@ def next_logits(
         k = tf.reshape(k, (B * H, d, 1))
         keys = xla.dynamic_update_slice(keys, k, tf.stack([0, 0, position]))
         values = xla.dynamic_update_slice(values, v, tf.stack([0, position, 0]))
-        # Key j is at distance position - j: row L - 1 - position + j.
-        rows = xla.dynamic_slice(block.rows, [0, weights.longest - 1 - position], [d, C])
-        scores = tf.matmul(q, keys)  # (B * H, 1, C)
-        scores += tf.matmul(q[:, 0], rows)[:, None] + future
+        # Key j is at distance position - j: row C - 1 - position + j. All C rows stay where they
+        # are, and their scores move, which are far fewer numbers.
+        relative = tf.pad(tf.matmul(q[:, 0], block.rows), ((0, 0), (0, C)))
+        relative = xla.dynamic_slice(relative, [0, C - 1 - position], [B * H, C])
+        scores = tf.matmul(q, keys) + relative[:, None] + future  # (B * H, 1, C)
         # Softmax, divided by its sum where that is short: behind the product.
         shares = tf.exp(scores - tf.reduce_max(scores, axis=2, keepdims=True))
         y = tf.matmul(shares, values) / tf.reduce_sum(shares, axis=2, keepdims=True)

@@ -17,7 +17,15 @@ import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
-from midinet.decoder import Caches, Weights, fill_caches, grow, next_logits, prepare
+from midinet.decoder import (
+    Caches,
+    Weights,
+    cut_rows,
+    fill_caches,
+    grow,
+    next_logits,
+    prepare,
+)
 from midinet.errors import OptionError
 from midinet.grammar import (
     Limits,
@@ -212,6 +220,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         temperature_and_top_p: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, Caches, State]:
         """Makes `count` tokens; hands back the tokens `(CALL_TOKENS, B)` and where to go on."""
+        weights = cut_rows(weights, C)
 
         def body(i, made, token, caches, state):
             logits, caches = next_logits(weights, caches, token, position + i)
