@@ -176,6 +176,8 @@ def advance(state: State, token: tf.Tensor, limits: Limits) -> State:
     is_changed = (is_off | (is_on & ~is_hit))[:, None] & (tf.range(NUM_PITCHES) == pitch[:, None])
     row = tf.where(is_changed, deadline[:, None], current_row(state))
     is_current = tf.range(NUM_PROGRAMS) == state.program[:, None]
+    # Written in its place: all rows of all programs are 64 KB a piece.
+    current = tf.stack([tf.range(tf.shape(row)[0]), state.program], axis=1)
     return State(
         kind=kind,
         now=now,
@@ -184,7 +186,7 @@ def advance(state: State, token: tf.Tensor, limits: Limits) -> State:
         velocity=tf.where(kind == _VELOCITY, token - VELOCITY.first, state.velocity),
         position=tf.where(is_shift | is_program, -1, position),
         heard_until=tf.maximum(state.heard_until, ringing),
-        deadlines=tf.where(is_current[:, :, None], row[:, None, :], state.deadlines),
+        deadlines=tf.tensor_scatter_nd_update(state.deadlines, current, row),
         next_deadline=tf.where(
             is_current, tf.reduce_min(row, axis=1, keepdims=True), state.next_deadline
         ),
