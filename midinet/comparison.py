@@ -25,7 +25,7 @@ from tqdm import tqdm
 from midinet.codec import tokens_to_notes
 from midinet.corpus import open_corpus
 from midinet.errors import CorpusError, MidiError, OptionError
-from midinet.folders import DESCRIPTION_FILE, is_midi_name
+from midinet.folders import DESCRIPTION_FILE, midi_files
 from midinet.metrics import METRICS
 from midinet.pictures import COLOURS, DPI, GRID, INK, drawable, style_axes, write_png
 from midinet.quoting import PassageIndex, repeated_share
@@ -65,7 +65,7 @@ def load_music(path: str | Path) -> list[Notes]:
         drum_program = corpus.codec.drum_program
         pieces = [tokens_to_notes(corpus.song(i), drum_program) for i in range(len(corpus))]
     elif path.is_dir():
-        files = sorted(f for f in path.rglob("*") if is_midi_name(f.name))
+        files = sorted(midi_files(path))
         pieces = [notes for file in files if (notes := _read_or_skip(file)) is not None]
     elif path.exists():
         pieces = [read_midi(path)]

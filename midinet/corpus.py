@@ -26,9 +26,11 @@ from midinet.folders import (
     DESCRIPTION_FILE,
     MIDI_SUFFIXES,
     Kind,
-    is_midi_name,
+    existing_part,
     kind_of,
+    midi_files,
     no_data_set,
+    put_in_place,
 )
 from midinet.smf import read_midi
 from midinet.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS, VOCAB_SIZE
@@ -149,7 +151,7 @@ def preprocess(
                 f"{input}: none of its {len(files)} MIDI files can be used "
                 f"({', '.join(f'{count} {why}' for why, count in summary.skipped.items())})"
             )
-        _put_in_place(partial, output)
+        put_in_place(partial, output)
     except OSError as error:
         # What stands under the temporary name is, to the user, the output.
         is_partial = error.filename is None or partial.name in str(error.filename)
@@ -170,12 +172,7 @@ def _midi_files(folder: Path) -> list[Path]:
         kind = "is a file, not a folder" if folder.exists() else "no such folder"
         raise CorpusError(f"{folder}: {kind}: {way}")
     os.scandir(folder).close()  # os.walk says nothing of a folder that may not be read
-    files = [
-        Path(root) / name
-        for root, _, names in os.walk(folder)
-        for name in names
-        if is_midi_name(name)
-    ]
+    files = list(midi_files(folder))
     if not files and kind_of(folder) == Kind.DATA_SET:
         command = f"train.py -e 100 -d {shlex.quote(str(folder))}"
         raise CorpusError(f"{folder} is a data set already: {command} learns from it")
@@ -189,7 +186,7 @@ def _midi_files(folder: Path) -> list[Path]:
 def _check_free(output: Path, overwrite: bool) -> None:
     """Raises CorpusError unless a data set may be put at a path."""
     if not output.exists():
-        above = next((path for path in output.absolute().parents if path.exists()), output)
+        above = existing_part(output)
         if above.is_file():
             raise CorpusError(f"{above} is a file: -o takes the folder to make")
         return
@@ -209,16 +206,6 @@ def _check_free(output: Path, overwrite: bool) -> None:
             f"{output} holds a data set already: nothing was changed; "
             "choose another -o, or --overwrite to replace it"
         )
-
-
-def _put_in_place(partial: Path, output: Path) -> None:
-    """Gives a finished folder its name; an old data set is there until that moment."""
-    old = partial.with_name(partial.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        os.rename(output, old)
-    os.rename(partial, output)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_song(file: Path, codec: CodecSettings) -> _Song:

@@ -1,10 +1,12 @@
-"""What a folder that somebody names turns out to be, so that an error can say it."""
+"""Folders that somebody names: what they hold, and how an error says what they are."""
 
 from __future__ import annotations
 
 import enum
 import os
 import shlex
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from midinet.errors import CorpusError, ModelError
@@ -34,9 +36,30 @@ def kind_of(path: Path) -> Kind:
         return Kind.DATA_SET
     if (path / WEIGHTS_FILE).is_file():
         return Kind.MODEL
-    if any(is_midi_name(name) for _, _, names in os.walk(path) for name in names):
+    if next(midi_files(path), None):
         return Kind.MIDI
     return Kind.OTHER if any(path.iterdir()) else Kind.EMPTY
+
+
+def midi_files(folder: Path) -> Iterator[Path]:
+    """All MIDI files below a folder, in no order."""
+    for root, _, names in os.walk(folder):
+        yield from (Path(root) / name for name in names if is_midi_name(name))
+
+
+def existing_part(path: Path) -> Path:
+    """The path itself if there is something, else the nearest folder above it that is there."""
+    return next(part for part in (path, *path.absolute().parents) if part.exists())
+
+
+def put_in_place(partial: Path, output: Path) -> None:
+    """Gives a finished folder its name; an old one of that name is there until that moment."""
+    old = partial.with_name(partial.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        os.rename(output, old)
+    os.rename(partial, output)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def is_midi_name(name: str) -> bool:

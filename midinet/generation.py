@@ -6,24 +6,20 @@ TensorFlow starts only when every argument has been checked.
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import io
-import itertools
 import math
 import secrets
 import shlex
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from midinet.codec import CodecSettings, tokens_to_notes
-from midinet.errors import MidinetError, ModelError, OptionError
+from midinet.errors import ModelError, OptionError
 from midinet.folders import Kind, kind_of, no_model
 from midinet.general_midi import find_instruments
+from midinet.outputs import check_output, check_writable, free_paths, write_midi
 from midinet.seeds import (
     DEFAULT_SEED_LENGTH,
     SeedLength,
@@ -128,7 +124,7 @@ def generate(  # a parameter for each option of the script: a settings object wo
     if soundfont is not None and not wav:
         raise OptionError(f"soundfont {soundfont}: it needs --wav, which plays the music with it")
     folder = find_model(save_directory)
-    _check_output(Path(output))
+    check_output(Path(output))
     _check_packages(plot)
     if wav:
         from midinet.audio import find_player, write_wav
@@ -150,18 +146,18 @@ def generate(  # a parameter for each option of the script: a settings object wo
         rules = dataclasses.replace(rules, programs=_as_programs(*players, model.codec))
         settings = dataclasses.replace(settings, rules=rules)
         options += ["--instruments", str(instruments)]
-    _check_writable(Path(output))
+    check_writable(Path(output))
 
     made, interrupted = _compose(model, [start] * num, limit, settings, progress)
     command = ["python", "generate.py", "-s", _as_typed(folder), *options]
     command += _as_options(settings) + ["--inclusive"] * inclusive
     suffixes = [".mid"] + [".png"] * plot + [".wav"] * wav
-    paths = _free_paths(Path(output), num, suffixes)
+    paths = free_paths(Path(output), num, suffixes)
     pieces = [to_notes(start, tokens, model.codec, rules, inclusive) for tokens in made]
     for index, (tokens, (notes, _), path) in enumerate(zip(made, pieces, paths, strict=True)):
         amount = _Limit(max(1, len(tokens)), None) if interrupted else limit
         last = [*amount.as_options(), "--seed", str(seed + index)]
-        _write_midi(notes, path, shlex.join([*command, *last]), seed)
+        write_midi(notes, path, shlex.join([*command, *last]), seed)
         if progress:
             print(f"{path}: {_describe(notes)}")
     # Only now, so that trouble with them, or Ctrl-C, costs no music.
@@ -324,81 +320,12 @@ def _to_ms(name: str, seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _check_output(output: Path) -> None:
-    """Refuses what can't be a place for music, and makes nothing yet."""
-    if output.suffix.lower() in (".wav", ".png"):
-        raise OptionError(
-            f"output is {output}: it takes a folder, or a name that ends in .mid; "
-            f"a {output.suffix} comes to lie beside the music"
-        )
-    folder = output.parent if _is_file_name(output) else output
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise OptionError(
-            f"output is {output}, and {there} is a file: it takes a folder, or a name that ends "
-            "in .mid"
-        )
-
-
 def _check_packages(plot: bool) -> None:
     """Fails over a missing package now rather than when the music is there."""
     import midinet.midi_file
 
     if plot:
         import midinet.pictures  # noqa: F401
-
-
-def _check_writable(output: Path) -> None:
-    """Fails now rather than when the music is there."""
-    folder = output.parent if _is_file_name(output) else output
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise MidinetError(
-            f"{folder} can't be written to ({error.strerror}): choose another -o"
-        ) from error
-
-
-def _is_file_name(output: Path) -> bool:
-    return output.suffix.lower() in (".mid", ".midi")
-
-
-def _free_paths(output: Path, num: int, suffixes: Sequence[str]) -> list[Path]:
-    """Names for the pieces that no file has, with none of the suffixes of what lies beside it."""
-    if not _is_file_name(output):
-        output = output / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.mid"
-    first = 0 if num == 1 else 1
-    stems = (f"{output.stem}_{i}" if i else output.stem for i in itertools.count(first))
-    names = (output.with_stem(stem) for stem in stems)
-    free = (
-        name
-        for name in names
-        if not any(file.exists() for file in (name, *map(name.with_suffix, suffixes)))
-    )
-    return list(itertools.islice(free, num))
-
-
-def _write_midi(notes: Notes, path: Path, text: str, seed: int) -> None:
-    """Writes a piece, or nothing; `seed` is that of the first piece, to compose it again."""
-    from midinet.midi_file import notes_to_midi
-
-    # A file's name may hold bytes that are no text.
-    midi = notes_to_midi(notes, text.encode("utf-8", "replace").decode("utf-8"))
-    data = io.BytesIO()
-    midi.save(file=data)
-    try:
-        with open(path, "xb") as file:  # x: a file that came up since is not overwritten either
-            file.write(data.getvalue())
-    except FileExistsError:
-        raise
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise MidinetError(
-            f"{path} can't be written ({error.strerror}): "
-            f"the same command with --seed {seed} composes it again"
-        ) from error
 
 
 def _draw(notes: Notes, path: Path, seed_name: str | Path, seed_end_ms: float | None) -> None:

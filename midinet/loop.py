@@ -18,11 +18,12 @@ from midinet.batches import Windows, dataset, num_batches
 from midinet.checkpoints import Checkpoints, RunState
 from midinet.codec import tokens_to_notes
 from midinet.corpus import Corpus
+from midinet.curves import training_curves
 from midinet.devices import Sharing, from_chief, is_chief
 from midinet.errors import TrainingError
 from midinet.model import MusicTransformer, save_model
 from midinet.optimizer import Adam, learning_rate
-from midinet.pictures import piano_roll_image, training_curves
+from midinet.pictures import piano_roll_image
 from midinet.progress import Progress
 from midinet.sampling import compose
 from midinet.steps import Steps, Sums, loss_scale_after

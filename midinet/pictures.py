@@ -1,4 +1,4 @@
-"""Music and training as pictures: piano rolls and learning curves, as PNG.
+"""Music as pictures: piano rolls as PNG, and what other pictures share with them.
 
 Everything is drawn with Matplotlib's objects onto an Agg canvas, never through pyplot: no global
 state, no window, and safe in a thread.
@@ -12,7 +12,6 @@ import io
 import math
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from midinet.general_midi import PERCUSSION, program_name
 from midinet.smf import Notes
@@ -91,50 +89,6 @@ def piano_roll_image(
     canvas = FigureCanvasAgg(_draw_roll(notes, title, seed_end_ms))
     canvas.draw()
     return np.array(canvas.buffer_rgba())[:, :, :3].copy()
-
-
-def training_curves(
-    history: Sequence[Mapping[str, float]], path: str | Path | None = None
-) -> bytes:
-    """Draws loss, accuracy and learning rate over the epochs.
-
-    Args:
-        history: one dictionary an epoch with `epoch`, `loss`, `accuracy`, `val_loss`,
-            `val_accuracy` and `learning_rate`; what is missing is left out of the picture.
-        path: where to write the PNG as well.
-
-    Returns:
-        The PNG's bytes.
-    """
-    spacing = ConstrainedLayoutEngine(w_pad=0.15)
-    figure = Figure(figsize=(13, 4.2), dpi=DPI, facecolor="white", layout=spacing)
-    panels = (("loss", "val_loss"), ("accuracy", "val_accuracy"), ("learning_rate",))
-    for axes, names in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        for name, label, colour in zip(names, ("training", "validation"), COLOURS, strict=False):
-            points = [(e["epoch"], e[name]) for e in history if e.get(name) is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker=".", color=colour, label=label)
-        style_axes(axes)
-        axes.set_title(names[0].replace("_", " "), loc="left", color=INK, fontweight="bold")
-        axes.set_xlabel("epoch", color=FAINT_INK)
-        axes.grid(color=GRID, linewidth=0.7)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter("{x:g}")
-        if len(names) > 1 and axes.lines:
-            axes.legend(frameon=False, labelcolor=INK)
-    best = _best_epoch(history)
-    if best:
-        axes = figure.axes[0]
-        axes.plot(best["epoch"], best["val_loss"], "o", ms=11, mfc="none", mec=INK)
-        said = f"best {best['val_loss']:.3f} in epoch {best['epoch']}"
-        axes.set_title(said, loc="right", color=FAINT_INK, fontsize=9)
-    return write_png(figure, path)
-
-
-def _best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
-    """The epoch whose weights end up in the model folder."""
-    validated = [e for e in history if math.isfinite(e.get("val_loss") or math.nan)]
-    return min(validated, key=lambda entry: entry["val_loss"], default=None)
 
 
 @dataclasses.dataclass(frozen=True)

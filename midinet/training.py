@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import inspect
 import os
 import shlex
 from pathlib import Path
@@ -22,7 +23,7 @@ from midinet.devices import (
     precision_policy,
 )
 from midinet.errors import ModelError, OptionError, TrainingError
-from midinet.folders import WEIGHTS_FILE
+from midinet.folders import WEIGHTS_FILE, existing_part
 from midinet.loop import Loop, TrainingInterrupted
 from midinet.model import PARAMETERS_FILE, build_model, open_model
 from midinet.optimizer import Adam
@@ -82,21 +83,18 @@ def train(
     """
     _check_options(epochs, seed, patience, checkpoint_every_minutes)
     folder = Path(save_directory)
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    above = existing_part(folder)
     if not above.is_dir():
         raise TrainingError(f"{above} is a file: -s takes the folder to make")
     go_on = _way_on(
-        [
-            ("-e", epochs, None),
-            ("-s", save_directory, None),
-            ("-d", dataset, None),
-            ("--restore", True, False),
-            ("--parameters", None if isinstance(parameters, Parameters) else parameters, None),
-            ("--patience", patience, None),
-            ("--checkpoint_every", checkpoint_every_minutes, 5.0),
-            ("--precision", precision, "auto"),
-            ("--save_memory", save_memory, False),
-        ],
+        epochs,
+        save_directory,
+        dataset,
+        parameters=parameters,
+        patience=patience,
+        checkpoint_every_minutes=checkpoint_every_minutes,
+        precision=precision,
+        save_memory=save_memory,
     )
     if not isinstance(parameters, Parameters):
         parameters = Parameters.load(parameters)
@@ -145,12 +143,13 @@ def train(
         ) from error
 
 
-def _way_on(options: list[tuple[str, Any, Any]]) -> str:
-    """How to go on with a stopped run; of each option the name, its value, and its default."""
-    words: list[Any] = ["python", "train.py"]
-    for name, value, default in options:
-        if value != default:
-            words += [name] if value is True else [name, value]
+def _way_on(epochs: int, save_directory: str | Path, dataset: str | Path, **options: object) -> str:
+    """How to go on with a stopped run, with those options of `train` that are not its defaults."""
+    words = ["python", "train.py", "-e", epochs, "-s", save_directory, "-d", dataset, "--restore"]
+    defaults = inspect.signature(train).parameters
+    for name, value in options.items():
+        if value != defaults[name].default and not isinstance(value, Parameters):
+            words += [f"--{name.removesuffix('_minutes')}"] + [value] * (value is not True)
     return f"go on with: {shlex.join(map(str, words))}"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import generate as generate_script
 import midinet
-from midinet import generation, sampling
+from midinet import generation, outputs, sampling
 from midinet.backend import keras, tf
 from midinet.codec import CodecSettings, encode, tokens_to_notes
 from midinet.errors import (
@@ -120,7 +120,7 @@ def test_a_piece_does_not_tell_where_the_home_of_its_maker_is(
 
 
 def test_a_file_name_that_is_no_text_does_no_harm(tmp_path):
-    generation._write_midi(
+    outputs.write_midi(
         tokens_to_notes(np.array([276, 60, 297])), tmp_path / "a.mid", "caf\udce9.mid", 0
     )
     assert text_of(tmp_path / "a.mid") == "caf?.mid"
@@ -370,7 +370,7 @@ def test_impossible_options_are_named_before_anything_is_opened(tmp_path, option
 
 def test_without_room_there_is_no_half_a_song_and_a_way_to_it(compose, tmp_path, monkeypatch):
     resource = pytest.importorskip("resource")
-    write_midi, limits = generation._write_midi, resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_midi, limits = generation.write_midi, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def with_little_room(*arguments):
         # What a full disk does in the middle of a write.
@@ -380,7 +380,7 @@ def test_without_room_there_is_no_half_a_song_and_a_way_to_it(compose, tmp_path,
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    monkeypatch.setattr(generation, "_write_midi", with_little_room)
+    monkeypatch.setattr(generation, "write_midi", with_little_room)
     with pytest.raises(MidinetError, match=r"\.mid can't be written .*--seed 7 composes it again"):
         compose(100, seed=7, num=2)
     assert not any((tmp_path / "out").iterdir())

@@ -67,11 +67,12 @@ def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill(pie
 
 def test_caches_shorter_than_the_window_give_the_models_logits():
     model, rows = make_model(), LONGEST // 2
-    weights = decoder.cut_rows(decoder.prepare(model.weights_by_name(), 1), rows)
+    weights = decoder.prepare(model.weights_by_name(), 1)
     tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, (1, rows)).astype(np.int32)
     step = tf.function(decoder.next_logits, jit_compile=True, autograph=False)
 
     caches = decoder.fill_caches(weights, tokens[:, :2], rows)
+    weights = decoder.cut_rows(weights, rows)
     for n in range(2, rows):
         logits, caches = step(weights, caches, tf.constant(tokens[:, n]), tf.constant(n))
         np.testing.assert_allclose(logits, full_forward(model, tokens[:, : n + 1]), atol=1e-4)

@@ -16,7 +16,7 @@ from midinet.model import build_model, open_model, save_model
 from midinet.optimizer import Adam, clip, learning_rate
 from midinet.parameters import Parameters
 from midinet.steps import Steps, Sums, loss_scale_after, masked_sums
-from midinet.training import TrainingInterrupted, train
+from midinet.training import TrainingInterrupted, _way_on, train
 
 TINY = Parameters(
     embedding_size=16,
@@ -336,3 +336,15 @@ def test_the_loss_scale_falls_at_an_overflow_and_rises_after_calm():
     assert loss_scale_after(64.0, 10, False) == (32.0, 0)
     assert loss_scale_after(64.0, 10, True) == (64.0, 11)
     assert loss_scale_after(64.0, 999, True) == (128.0, 0)
+
+
+def test_the_way_on_names_the_options_that_are_not_the_defaults():
+    options = {"parameters": "p.json", "patience": None, "checkpoint_every_minutes": 5.0}
+    way = _way_on(3, "my model", "data", **options, precision="float32", save_memory=True)
+    assert way == (
+        "go on with: python train.py -e 3 -s 'my model' -d data --restore "
+        "--parameters p.json --precision float32 --save_memory"
+    )
+    options["parameters"] = Parameters()  # no file that a command could name
+    way = _way_on(3, "m", "data", **options, precision="auto", save_memory=False)
+    assert way == "go on with: python train.py -e 3 -s m -d data --restore"

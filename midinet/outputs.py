@@ -1,0 +1,97 @@
+"""Where composed music goes: names that are free, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import itertools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from midinet.errors import MidinetError, OptionError
+from midinet.folders import existing_part
+from midinet.smf import Notes
+
+
+def check_output(output: Path) -> None:
+    """Refuses what can't be a place for music, and makes nothing yet.
+
+    Raises:
+        OptionError: it names a sound or a picture, or lies in what is no folder.
+    """
+    if output.suffix.lower() in (".wav", ".png"):
+        raise OptionError(
+            f"output is {output}: it takes a folder, or a name that ends in .mid; "
+            f"a {output.suffix} comes to lie beside the music"
+        )
+    folder = output.parent if _is_file_name(output) else output
+    there = existing_part(folder)
+    if not there.is_dir():
+        raise OptionError(
+            f"output is {output}, and {there} is a file: it takes a folder, or a name that ends "
+            "in .mid"
+        )
+
+
+def check_writable(output: Path) -> None:
+    """Makes the folder, and fails now rather than when the music is there.
+
+    Raises:
+        MidinetError: nothing can be written there.
+        OSError: the folder can't be made.
+    """
+    folder = output.parent if _is_file_name(output) else output
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MidinetError(
+            f"{folder} can't be written to ({error.strerror}): choose another -o"
+        ) from error
+
+
+def _is_file_name(output: Path) -> bool:
+    return output.suffix.lower() in (".mid", ".midi")
+
+
+def free_paths(output: Path, num: int, suffixes: Sequence[str]) -> list[Path]:
+    """Names for the pieces that no file has, with none of the suffixes of what lies beside it."""
+    if not _is_file_name(output):
+        output = output / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.mid"
+    first = 0 if num == 1 else 1
+    stems = (f"{output.stem}_{i}" if i else output.stem for i in itertools.count(first))
+    names = (output.with_stem(stem) for stem in stems)
+    free = (
+        name
+        for name in names
+        if not any(file.exists() for file in (name, *map(name.with_suffix, suffixes)))
+    )
+    return list(itertools.islice(free, num))
+
+
+def write_midi(notes: Notes, path: Path, text: str, seed: int) -> None:
+    """Writes a piece, or nothing; `seed` is that of the first piece, to compose it again.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+        MidinetError: it can't be written.
+    """
+    from midinet.midi_file import notes_to_midi
+
+    # A file's name may hold bytes that are no text.
+    midi = notes_to_midi(notes, text.encode("utf-8", "replace").decode("utf-8"))
+    data = io.BytesIO()
+    midi.save(file=data)
+    try:
+        with open(path, "xb") as file:  # x: a file that came up since is not overwritten either
+            file.write(data.getvalue())
+    except FileExistsError:
+        raise
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise MidinetError(
+            f"{path} can't be written ({error.strerror}): "
+            f"the same command with --seed {seed} composes it again"
+        ) from error
