@@ -2,7 +2,7 @@
 broke off goes on."""
 
 from midinet import cli
-from midinet.sources import SOURCES
+from midinet.downloads.sources import SOURCES
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 import midinet
 from midinet import cli
-from midinet.vocabulary import DRUM_PROGRAM
+from midinet.codec.vocabulary import DRUM_PROGRAM
 
 
 def main(arguments: list[str] | None = None) -> int:

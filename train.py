@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
 
     def action() -> None:
-        from midinet.training import TrainingInterrupted, train
+        from midinet.training.train import TrainingInterrupted, train
 
         try:
             train(**options)

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from midinet.batches import Windows, dataset, num_batches
-from midinet.corpus import Corpus, open_corpus
-from midinet.midi_file import notes_to_midi
-from midinet.smf import Notes
+from midinet.data.batches import Windows, dataset, num_batches
+from midinet.data.corpus import Corpus, open_corpus
+from midinet.midi.notes import Notes
+from midinet.midi.writer import notes_to_midi
 
 CONSUMED = 2 * 2048 / 3.2  # tokens a second: batch 2, sequence length 2048, 3.2 s a step on 2 cores
 SIZES = [(2048, 2), (512, 8)]  # sequence length, batch size

@@ -25,25 +25,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from midinet import comparison
-from midinet.batches import Windows, dataset
-from midinet.codec import tokens_to_notes
-from midinet.corpus import Corpus, open_corpus
-from midinet.devices import Sharing
-from midinet.generation import DEMO_MODEL, to_notes
-from midinet.model import (
+from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.vocabulary import NOTE_ON, VOCAB_SIZE
+from midinet.data.batches import Windows, dataset
+from midinet.data.corpus import Corpus, open_corpus
+from midinet.generation.generate import DEMO_MODEL, to_notes
+from midinet.generation.sampling import compose
+from midinet.generation.settings import Rules, Settings
+from midinet.midi.notes import Notes
+from midinet.model.music_transformer import (
     PARAMETERS_FILE,
     WEIGHTS_FILE,
     MusicTransformer,
     build_model,
     open_model,
 )
-from midinet.quoting import PassageIndex
-from midinet.sampling import compose
-from midinet.settings import Rules, Settings
-from midinet.smf import Notes
-from midinet.steps import Steps, Sums
-from midinet.vocabulary import NOTE_ON, VOCAB_SIZE
+from midinet.report import comparison
+from midinet.report.quoting import PassageIndex
+from midinet.training.devices import Sharing
+from midinet.training.steps import Steps, Sums
 
 LENGTH = 2500  # tokens of a piece: what generate.py composes
 NUM_PIECES = 16

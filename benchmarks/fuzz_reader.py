@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from midinet.codec import encode
+from midinet.codec.encoding import encode
 from midinet.errors import MidiError
-from midinet.smf import read_midi
-from tests.mutations import faults, mutants
+from midinet.midi.reader import read_midi
+from tests.midi.mutations import faults, mutants
 
 
 def main() -> int:

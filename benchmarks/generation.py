@@ -30,11 +30,11 @@ sys.path.insert(0, str(ROOT))
 
 from midinet import decoder, sampling  # noqa: E402
 from midinet.backend import tf  # noqa: E402
-from midinet.grammar import limits_of, start_state  # noqa: E402
-from midinet.model import MusicTransformer, build_model, save_model  # noqa: E402
-from midinet.parameters import Parameters  # noqa: E402
-from midinet.settings import Rules, Settings  # noqa: E402
-from midinet.vocabulary import DRUM_PROGRAM  # noqa: E402
+from midinet.codec.vocabulary import DRUM_PROGRAM  # noqa: E402
+from midinet.generation.grammar import limits_of, start_state  # noqa: E402
+from midinet.generation.settings import Rules, Settings  # noqa: E402
+from midinet.model.music_transformer import MusicTransformer, build_model, save_model  # noqa: E402
+from midinet.model.parameters import Parameters  # noqa: E402
 
 RUNS = 7
 TOKENS = 128  # in one timing
@@ -177,8 +177,10 @@ def show_process() -> None:
             "import time; t = [time.perf_counter()]\n"
             "def lap(name): t.append(time.perf_counter()); print(f'{name} {t[-1] - t[-2]:.2f}')\n"
             f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-            "from midinet import generation, sampling; from midinet.model import open_model\n"
-            "from midinet.settings import Settings, Rules; import numpy as np; lap('import')\n"
+            "from midinet.generation import generate as generation, sampling\n"
+            "from midinet.model.music_transformer import open_model\n"
+            "from midinet.generation.settings import Settings, Rules\n"
+            "import numpy as np; lap('import')\n"
             "m = open_model('model'); lap('load')\n"
             "s = Settings(rules=Rules(may_end=False)); nothing = [np.empty(0, int)]\n"
             "sampling._capacities = lambda *_: [1024]\n"

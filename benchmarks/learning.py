@@ -39,16 +39,16 @@ def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[di
     """
     from full_attention import full_attention
 
-    from midinet import layers
     from midinet.backend import keras, tf
-    from midinet.batches import Windows, num_batches
-    from midinet.batches import dataset as batches_of
-    from midinet.corpus import open_corpus
-    from midinet.devices import Sharing
-    from midinet.model import build_model
-    from midinet.optimizer import Adam, learning_rate
-    from midinet.parameters import Parameters
-    from midinet.steps import Steps, Sums
+    from midinet.data.batches import Windows, num_batches
+    from midinet.data.batches import dataset as batches_of
+    from midinet.data.corpus import open_corpus
+    from midinet.model import layers
+    from midinet.model.music_transformer import build_model
+    from midinet.model.parameters import Parameters
+    from midinet.training.devices import Sharing
+    from midinet.training.optimizer import Adam, learning_rate
+    from midinet.training.steps import Steps, Sums
 
     plain = recipe == "straightforward"
     if plain:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(REPOSITORY))
 import mido  # noqa: E402
 
 from midinet import encode, read_midi  # noqa: E402
-from tests.midi_bytes import chunk, event  # noqa: E402
+from tests.midi.midi_bytes import chunk, event  # noqa: E402
 
 ROUNDS = 5
 SMALL_SET = 1000  # copies

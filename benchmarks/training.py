@@ -51,13 +51,13 @@ def make_steps(settings: dict) -> Any:
     """The compiled steps of one variant."""
     from full_attention import full_attention
 
-    from midinet import layers
     from midinet.backend import tf
-    from midinet.devices import Sharing, precision_policy
-    from midinet.model import build_model
-    from midinet.optimizer import Adam
-    from midinet.parameters import Parameters
-    from midinet.steps import Steps
+    from midinet.model import layers
+    from midinet.model.music_transformer import build_model
+    from midinet.model.parameters import Parameters
+    from midinet.training.devices import Sharing, precision_policy
+    from midinet.training.optimizer import Adam
+    from midinet.training.steps import Steps
 
     if settings.get("attention") == "full":
         layers.relative_attention = full_attention
@@ -75,7 +75,7 @@ def measure(settings: dict) -> dict[str, float]:
     import numpy as np
 
     from midinet.backend import tf
-    from midinet.parameters import Parameters
+    from midinet.model.parameters import Parameters
 
     steps, parameters = make_steps(settings), Parameters(**settings["parameters"])
     shape = (parameters.batch_size, parameters.sequence_length)
@@ -99,9 +99,9 @@ def measured(settings: dict) -> dict[str, float]:
 
 def print_input(dataset_folder: str, sizes: list[str], num_steps: int) -> None:
     """Steps on the real batches of an epoch against as many on one batch, turn by turn."""
-    from midinet.batches import Windows, dataset
-    from midinet.corpus import open_corpus
-    from midinet.parameters import Parameters
+    from midinet.data.batches import Windows, dataset
+    from midinet.data.corpus import open_corpus
+    from midinet.model.parameters import Parameters
 
     corpus = open_corpus(dataset_folder)
     print(f"{'size':9}{'one batch s':>13}{'real s':>9}{'ratio':>9}")

@@ -11,8 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from midinet.codec import CodecSettings, encode
-    from midinet.corpus import Corpus, open_corpus, preprocess
+    from midinet.codec.decoding import decode
+    from midinet.codec.encoding import encode
+    from midinet.codec.settings import CodecSettings
+    from midinet.data.corpus import Corpus, open_corpus
+    from midinet.data.preprocess import preprocess
+    from midinet.downloads.download import download
     from midinet.errors import (
         ArchiveError,
         AudioError,
@@ -25,39 +29,41 @@ if TYPE_CHECKING:
         ParametersError,
         TrainingError,
     )
-    from midinet.fetching import download
-    from midinet.generation import generate
-    from midinet.midi_file import decode
-    from midinet.model import open_model
-    from midinet.parameters import Parameters
-    from midinet.smf import Notes, read_midi
-    from midinet.training import train
+    from midinet.generation.generate import generate
+    from midinet.midi.notes import Notes
+    from midinet.midi.reader import read_midi
+    from midinet.model.music_transformer import open_model
+    from midinet.model.parameters import Parameters
+    from midinet.training.train import train
 
+# The module in which each public name is defined; a test compares it with __all__.
 _HOME = {
-    "download": "fetching",
-    "preprocess": "corpus",
-    "open_corpus": "corpus",
-    "Corpus": "corpus",
-    "train": "training",
-    "generate": "generation",
-    "open_model": "model",
-    "Parameters": "parameters",
-    "read_midi": "smf",
-    "Notes": "smf",
-    "encode": "codec",
-    "decode": "midi_file",
-    "CodecSettings": "codec",
-    "MidinetError": "errors",
-    "MidiError": "errors",
-    "CorpusError": "errors",
-    "ParametersError": "errors",
-    "OptionError": "errors",
-    "ModelError": "errors",
-    "TrainingError": "errors",
-    "DownloadError": "errors",
-    "ArchiveError": "errors",
-    "AudioError": "errors",
+    "codec.decoding": ("decode",),
+    "codec.encoding": ("encode",),
+    "codec.settings": ("CodecSettings",),
+    "data.corpus": ("Corpus", "open_corpus"),
+    "data.preprocess": ("preprocess",),
+    "downloads.download": ("download",),
+    "errors": (
+        "ArchiveError",
+        "AudioError",
+        "CorpusError",
+        "DownloadError",
+        "MidiError",
+        "MidinetError",
+        "ModelError",
+        "OptionError",
+        "ParametersError",
+        "TrainingError",
+    ),
+    "generation.generate": ("generate",),
+    "midi.notes": ("Notes",),
+    "midi.reader": ("read_midi",),
+    "model.music_transformer": ("open_model",),
+    "model.parameters": ("Parameters",),
+    "training.train": ("train",),
 }
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ArchiveError",
@@ -89,9 +95,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'midinet' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"midinet.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(f"midinet.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

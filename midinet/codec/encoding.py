@@ -8,16 +8,13 @@ and sounds once at a time.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from midinet.errors import ParametersError
-from midinet.smf import Notes, read_midi
-from midinet.vocabulary import (
+from midinet.codec.vocabulary import (
     DRUM_PROGRAM,
     NOTE_OFF,
     NOTE_ON,
@@ -28,64 +25,21 @@ from midinet.vocabulary import (
     TIME_SHIFT,
     VELOCITY,
     VELOCITY_STEP,
-    TokenRange,
 )
+from midinet.midi.notes import Notes
+from midinet.midi.reader import read_midi
 
 if TYPE_CHECKING:
     import mido
 
-DRUM_STEPS = 10  # percussion has no NOTE_OFF: it sounds for 100 ms or until the next stroke
 # Which VELOCITY token is nearest to each velocity. The vocabulary ends at 124, and 0 would be
 # silence: so 127 becomes 124 and 1 becomes 4, off by 3; all others are off by 2 at most.
 _LEVELS = np.clip((np.arange(256) + VELOCITY_STEP // 2) // VELOCITY_STEP, 1, VELOCITY.size - 1)
 _NEVER = np.int64(1) << 40  # steps: later than any song
-_DEFAULT_VELOCITY = 64  # of notes before any VELOCITY token, which no encoder writes
 
 # The parts of an event's sort key below its time, from the lowest: level, pitch, on, program,
 # and whether the program is another than the current one.
 _PITCH_BIT, _ON_BIT, _PROGRAM_BIT, _OTHER_BIT, _TIME_BIT = 5, 12, 13, 20, 21
-
-
-@dataclasses.dataclass(frozen=True)
-class CodecSettings:
-    """What tokens mean; stored with every data set and every model.
-
-    Attributes:
-        drum_program: the program that stands for percussion, or None: percussion is dropped when
-            encoding, and tokens are read literally.
-        sustain: whether the sustain pedal lengthens notes.
-
-    Raises:
-        ParametersError: drum_program is no program.
-    """
-
-    drum_program: int | None = DRUM_PROGRAM
-    sustain: bool = True
-
-    def __post_init__(self) -> None:
-        if self.drum_program is not None and (
-            isinstance(self.drum_program, bool)
-            or not isinstance(self.drum_program, int)
-            or not 0 <= self.drum_program < NUM_PROGRAMS
-        ):
-            raise ParametersError(
-                f"drum_program is {self.drum_program!r}: it must be a program from 0 to "
-                f"{NUM_PROGRAMS - 1}, or none"
-            )
-        if not isinstance(self.sustain, bool):
-            raise ParametersError(f"sustain is {self.sustain!r}: it must be true or false")
-
-    @classmethod
-    def from_dict(cls, values: object) -> CodecSettings:
-        """Reads the settings as JSON holds them.
-
-        Raises:
-            ParametersError: not a dictionary, a name is unknown or missing, or a value impossible.
-        """
-        names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            raise ParametersError(f"codec settings must be an object of {sorted(names)}")
-        return cls(**values)
 
 
 class _GridNotes(NamedTuple):
@@ -303,69 +257,3 @@ def write_events(
     what = program << _PROGRAM_BIT | pitch << _PITCH_BIT | np.where(is_on, 1 << _ON_BIT | level, 0)
     keys = _in_order(time << _TIME_BIT | what, first_program)
     return _write(keys, first_program, first_level)
-
-
-def tokens_to_notes(
-    tokens: np.ndarray, drum_program: int | None = DRUM_PROGRAM, first: int = 0
-) -> Notes:
-    """Reads any sequence of tokens as notes.
-
-    A NOTE_OFF of a silent note is ignored, a NOTE_ON of a sounding note ends it and starts it
-    anew, PAD and numbers outside the vocabulary are skipped, and what still sounds at the end
-    ends there, percussion after DRUM_STEPS.
-
-    Args:
-        tokens: `(T,)` whole numbers.
-        drum_program: the program that stands for percussion; None reads every program literally.
-        first: reads the continuation that begins with this token: the tokens before it count for
-            the instrument, the velocity and the notes still sounding (which start at 0 ms), and
-            time counts from here.
-
-    Returns:
-        The notes, ordered by onset, then program, then pitch.
-    """
-    tokens = np.asarray(tokens).astype(np.int64).reshape(-1)
-    is_shift = TIME_SHIFT.holds(tokens)
-    time = np.cumsum(np.where(is_shift, tokens - TIME_SHIFT.first + 1, 0))
-    program = current_values(tokens, PROGRAM, 0)
-    velocity = VELOCITY_STEP * current_values(tokens, VELOCITY, _DEFAULT_VELOCITY // VELOCITY_STEP)
-    is_on, is_off = NOTE_ON.holds(tokens), NOTE_OFF.holds(tokens)
-    is_drum = program == (-1 if drum_program is None else drum_program)
-
-    event = np.flatnonzero(is_on | (is_off & ~is_drum))
-    pitch = np.where(is_on, tokens - NOTE_ON.first, tokens - NOTE_OFF.first)[event]
-    place = program[event] * NUM_PITCHES + pitch
-    order = np.argsort(place, kind="stable")
-    event, place, pitch = event[order], place[order], pitch[order]
-    start, is_drum = time[event], is_drum[event]
-
-    # A note ends with the next event of its place, whatever it is.
-    song_end = time[-1] if len(time) else 0
-    end = np.maximum(start + 1, song_end)
-    end[is_drum] = start[is_drum] + DRUM_STEPS
-    again = np.flatnonzero(place[1:] == place[:-1])
-    next_start = start[again + 1]
-    end[again] = np.where(is_drum[again], np.minimum(end[again], next_start), next_start)
-
-    here = time[first - 1] if first > 0 and len(time) else 0
-    sounds_on = (event >= first) | ((end > here) & ~is_drum)
-    kept = np.flatnonzero(is_on[event] & (end > start) & sounds_on)
-    start = np.maximum(start - here, 0)
-    kept = kept[np.lexsort((place[kept], start[kept]))]
-    return Notes(
-        start_ms=start[kept] * float(STEP_MS),
-        end_ms=(end[kept] - here) * float(STEP_MS),
-        program=program[event[kept]].astype(np.uint8),
-        pitch=pitch[kept].astype(np.uint8),
-        velocity=np.maximum(velocity[event[kept]], 1).astype(np.uint8),
-        is_drum=is_drum[kept],
-    )
-
-
-def current_values(tokens: np.ndarray, kind: TokenRange, first: int) -> np.ndarray:
-    """The value of a kind, the program say, that is current at each token: `(T,)`.
-
-    `first` is current before the first token of that kind.
-    """
-    index = np.maximum.accumulate(np.where(kind.holds(tokens), np.arange(len(tokens)), -1))
-    return np.where(index < 0, first, tokens[index] - kind.first)

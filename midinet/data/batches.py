@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from midinet.codec import current_values, write_events
-from midinet.vocabulary import (
+from midinet.codec.decoding import current_values
+from midinet.codec.encoding import write_events
+from midinet.codec.vocabulary import (
     NOTE_OFF,
     NOTE_ON,
     NUM_PITCHES,
@@ -24,7 +25,7 @@ from midinet.vocabulary import (
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from midinet.corpus import Corpus
+    from midinet.data.corpus import Corpus
 
 MAX_SEMITONES = 3
 MAX_STRETCH = 0.05  # of the time between events

@@ -8,10 +8,10 @@ import shlex
 import tempfile
 from pathlib import Path
 
+from midinet.downloads.sources import Source, find_source
+from midinet.downloads.transfer import Part, Patience, TransferError, fetch
+from midinet.downloads.unpacking import Tally, unpack
 from midinet.errors import ArchiveError, DownloadError
-from midinet.sources import Source, find_source
-from midinet.transfer import Part, Patience, TransferError, fetch
-from midinet.unpacking import Tally, unpack
 
 PATIENCE = Patience()
 
@@ -19,7 +19,7 @@ PATIENCE = Patience()
 def download(
     dataset: str, output: str | os.PathLike[str], archive: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Fetches a data set of `midinet.sources`, unpacks what is wanted and says what was kept.
+    """Fetches a data set of sources.py, unpacks what is wanted and says what was kept.
 
     What came before an interruption stays beside `output` in a `.part` file; the next call goes
     on from there.

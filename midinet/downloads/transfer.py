@@ -17,7 +17,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from midinet.sources import Source
+from midinet.downloads.sources import Source
 
 _CHUNK_BYTES = 16 << 10  # a connection that falls silent takes what it had of a chunk with it
 _MAX_BYTES = 8 << 30  # several times the largest data set; ends a server that never stops

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from midinet.archives import Budget, Member, read_members
+from midinet.downloads.archives import Budget, Member, read_members
+from midinet.downloads.sources import Source, model_file
 from midinet.errors import ArchiveError
-from midinet.sources import Source, model_file
 
 UNSAFE_PATH = "files whose path leads out of the archive's folder"
 

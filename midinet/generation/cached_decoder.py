@@ -17,7 +17,7 @@ import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
-from midinet.layers import LAYER_NORM_EPSILON, relative_attention
+from midinet.model.layers import LAYER_NORM_EPSILON, relative_attention
 
 _ROW_PARTS = 4  # a single row is multiplied in so many parts, so that all cores read the weights
 _FEW_ROWS = (2, 4)  # from and to so many rows kernels are read in tiles

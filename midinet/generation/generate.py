@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from midinet.codec import CodecSettings, tokens_to_notes
+from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import NUM_PROGRAMS, PAD, STEP_MS, TIME_SHIFT
 from midinet.errors import ModelError, OptionError
 from midinet.folders import Kind, kind_of, no_model
-from midinet.general_midi import find_instruments
-from midinet.outputs import check_output, check_writable, free_paths, write_midi
-from midinet.seeds import (
+from midinet.generation.outputs import check_output, check_writable, free_paths, write_midi
+from midinet.generation.prompts import (
     DEFAULT_SEED_LENGTH,
     SeedLength,
     open_primer,
@@ -28,15 +29,15 @@ from midinet.seeds import (
     time_ms,
     up_to_last_event,
 )
-from midinet.settings import Rules, Settings
-from midinet.smf import Notes
-from midinet.vocabulary import NUM_PROGRAMS, PAD, STEP_MS, TIME_SHIFT
+from midinet.generation.settings import Rules, Settings
+from midinet.midi.general_midi import find_instruments
+from midinet.midi.notes import Notes
 
 if TYPE_CHECKING:
-    from midinet.model import MusicTransformer
+    from midinet.model.music_transformer import MusicTransformer
 
 DEFAULT_MODEL = Path("midinet_model")
-DEMO_MODEL = Path(__file__).parent / "demo"
+DEMO_MODEL = Path(__file__).parents[1] / "demo"
 
 _RING_MS = 500  # what still sounds when a piece is cut rings on for so long
 _LONGEST_S = 86_400
@@ -127,11 +128,11 @@ def generate(  # a parameter for each option of the script: a settings object wo
     check_output(Path(output))
     _check_packages(plot)
     if wav:
-        from midinet.audio import find_player, write_wav
+        from midinet.rendering.audio import find_player, write_wav
 
         find_player(soundfont)  # now, rather than when the music is there
 
-    from midinet.model import open_model  # here, not above: it starts TensorFlow
+    from midinet.model.music_transformer import open_model  # here, not above: it starts TensorFlow
 
     model = open_model(folder)
     start, options = np.empty(0, np.uint16), []
@@ -257,7 +258,7 @@ def _compose(
     from tqdm import tqdm
 
     from midinet.backend import tf
-    from midinet.sampling import stream, until_end
+    from midinet.generation.sampling import stream, until_end
 
     total = limit.tokens * len(seeds) if limit.seconds is None else None
     of_how_much = "" if limit.seconds is None else f" of {limit.seconds:g}"
@@ -322,14 +323,14 @@ def _to_ms(name: str, seconds: float) -> int:
 
 def _check_packages(plot: bool) -> None:
     """Fails over a missing package now rather than when the music is there."""
-    import midinet.midi_file
+    import midinet.midi.writer
 
     if plot:
-        import midinet.pictures  # noqa: F401
+        import midinet.rendering.piano_roll  # noqa: F401
 
 
 def _draw(notes: Notes, path: Path, seed_name: str | Path, seed_end_ms: float | None) -> None:
-    from midinet.pictures import piano_roll
+    from midinet.rendering.piano_roll import piano_roll
 
     title = f"{path.stem}, from {Path(seed_name).stem}" if seed_name else path.stem
     piano_roll(notes, path.with_suffix(".png"), title=title, seed_end_ms=seed_end_ms)

@@ -19,9 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from midinet.backend import tf
-from midinet.codec import DRUM_STEPS
-from midinet.settings import Rules
-from midinet.vocabulary import (
+from midinet.codec.decoding import DRUM_STEPS
+from midinet.codec.vocabulary import (
     NOTE_OFF,
     NOTE_ON,
     NUM_PITCHES,
@@ -32,6 +31,7 @@ from midinet.vocabulary import (
     TIME_SHIFT,
     VELOCITY,
 )
+from midinet.generation.settings import Rules
 
 _NEVER = 1 << 30  # a time that never comes: the deadline of a note that doesn't sound
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from midinet.errors import MidinetError, OptionError
 from midinet.folders import existing_part
-from midinet.smf import Notes
+from midinet.midi.notes import Notes
 
 
 def check_output(output: Path) -> None:
@@ -78,7 +78,7 @@ def write_midi(notes: Notes, path: Path, text: str, seed: int) -> None:
         FileExistsError: there is a file of that name.
         MidinetError: it can't be written.
     """
-    from midinet.midi_file import notes_to_midi
+    from midinet.midi.writer import notes_to_midi
 
     # A file's name may hold bytes that are no text.
     midi = notes_to_midi(notes, text.encode("utf-8", "replace").decode("utf-8"))

@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midinet.codec import CodecSettings, encode, tokens_to_notes
-from midinet.corpus import open_corpus
+from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.encoding import encode
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS, TIME_SHIFT
+from midinet.data.corpus import open_corpus
 from midinet.errors import OptionError
-from midinet.vocabulary import NOTE_OFF, PAD, STEP_MS, TIME_SHIFT
 
 DEFAULT_SEED_LENGTH = 512  # tokens, the recipe of 2021
 

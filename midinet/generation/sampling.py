@@ -17,7 +17,9 @@ import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
-from midinet.decoder import (
+from midinet.codec.vocabulary import PAD
+from midinet.errors import OptionError
+from midinet.generation.cached_decoder import (
     Caches,
     Weights,
     cut_rows,
@@ -26,8 +28,7 @@ from midinet.decoder import (
     next_logits,
     prepare,
 )
-from midinet.errors import OptionError
-from midinet.grammar import (
+from midinet.generation.grammar import (
     Limits,
     State,
     advance,
@@ -36,8 +37,7 @@ from midinet.grammar import (
     masked,
     read_seeds,
 )
-from midinet.settings import Rules, Settings
-from midinet.vocabulary import PAD
+from midinet.generation.settings import Rules, Settings
 
 CALL_TOKENS = 256  # made by one call of the compiled loop; each call copies the caches once
 _CACHE_UNIT = 256  # caches are multiples of this many rows long

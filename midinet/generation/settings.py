@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from midinet.codec.vocabulary import NUM_PROGRAMS, STEP_MS, VOCAB_SIZE
 from midinet.errors import OptionError
-from midinet.vocabulary import NUM_PROGRAMS, STEP_MS, VOCAB_SIZE
 
 _LONGEST_MS = 3_600_000  # an hour
 

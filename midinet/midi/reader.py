@@ -8,7 +8,6 @@ Source of the format: "Standard MIDI-File Format Spec. 1.1", MIDI Manufacturers 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from midinet.errors import MidiError
-from midinet.events import LOOKAHEAD_BYTES, META, Events, find_events
-from midinet.pairing import ChannelEvents, pair
+from midinet.midi.events import LOOKAHEAD_BYTES, META, Events, find_events
+from midinet.midi.notes import DRUM_CHANNEL, Notes
+from midinet.midi.pairing import ChannelEvents, pair
 
-DRUM_CHANNEL = 9  # the tenth; MIDI counts channels from 0
 MAX_HOURS = 24  # a later note is a damaged delta time, and its silence would fill the memory
 MAX_BYTES = 1 << 28  # a larger file is no music, and its events would fill the memory
 
@@ -33,39 +32,6 @@ _META_TEMPO = 0x51
 # Note-off, note-on, controller and program change, by status; the rest makes no notes.
 _MAKES_NOTES = np.zeros(256, bool)
 _MAKES_NOTES[0x80:0xA0] = _MAKES_NOTES[0xB0:0xD0] = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Notes:
-    """The notes of a song as arrays of one length N, ordered by onset.
-
-    Attributes:
-        start_ms: `(N,)` float64, onset in milliseconds from the song's beginning.
-        end_ms: `(N,)` float64, release in milliseconds, never before the onset.
-        program: `(N,)` uint8, General MIDI program 0-127 of the note's channel at its onset.
-        pitch: `(N,)` uint8, 0-127.
-        velocity: `(N,)` uint8, 1-127.
-        is_drum: `(N,)` bool, whether the note was on the percussion channel (10).
-    """
-
-    start_ms: np.ndarray
-    end_ms: np.ndarray
-    program: np.ndarray
-    pitch: np.ndarray
-    velocity: np.ndarray
-    is_drum: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.start_ms)
-
-    def __getitem__(self, selection: slice | np.ndarray) -> Notes:
-        """The notes that a slice, a mask or an index array selects."""
-        return Notes(*(getattr(self, f.name)[selection] for f in dataclasses.fields(self)))
-
-    @property
-    def duration_ms(self) -> float:
-        """When the last note ends, in milliseconds; 0 without notes."""
-        return float(self.end_ms.max()) if len(self) else 0.0
 
 
 def read_midi(source: str | Path | bytes, sustain: bool = True) -> Notes:

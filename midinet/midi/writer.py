@@ -1,32 +1,17 @@
-"""Notes and tokens -> a mido.MidiFile: one track and one channel for each instrument."""
+"""Notes -> a mido.MidiFile: one track and one channel for each instrument."""
 
 from __future__ import annotations
 
 import mido
 import numpy as np
 
-from midinet.codec import tokens_to_notes
-from midinet.general_midi import program_name
-from midinet.smf import DRUM_CHANNEL, Notes
-from midinet.vocabulary import DRUM_PROGRAM
+from midinet.midi.general_midi import program_name
+from midinet.midi.notes import DRUM_CHANNEL, Notes
 
 TICKS_A_BEAT = 500
 TEMPO_US = 500_000  # with 500 ticks a beat one tick is one millisecond
 
 _MELODIC_CHANNELS = [channel for channel in range(16) if channel != DRUM_CHANNEL]
-
-
-def decode(tokens: np.ndarray, drum_program: int | None = DRUM_PROGRAM) -> mido.MidiFile:
-    """Makes a MIDI file from any sequence of tokens.
-
-    Args:
-        tokens: `(T,)` whole numbers; what makes no sense is skipped.
-        drum_program: the program that stands for percussion; None reads every program literally.
-
-    Returns:
-        A file of format 1 in which every note ends.
-    """
-    return notes_to_midi(tokens_to_notes(tokens, drum_program))
 
 
 def notes_to_midi(notes: Notes, text: str = "") -> mido.MidiFile:

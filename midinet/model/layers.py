@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from midinet.backend import keras, tf
-from midinet.parameters import Parameters
+from midinet.model.parameters import Parameters
 
 # Queries go in blocks of a quarter of the positions, within these bounds. Larger blocks compute
 # more scores that the causal mask throws away, smaller ones start more operations.

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from midinet.backend import keras, tf
-from midinet.codec import CodecSettings
+from midinet.codec.settings import CodecSettings
 from midinet.errors import ModelError, OptionError, ParametersError
 from midinet.folders import WEIGHTS_FILE, no_model
-from midinet.layers import DecoderBlock, TokenAndPositionEmbedding, other_seed
-from midinet.parameters import Parameters
-from midinet.released import find_released, read_released
+from midinet.model.layers import DecoderBlock, TokenAndPositionEmbedding, other_seed
+from midinet.model.parameters import Parameters
+from midinet.model.released import find_released, read_released
 
 FORMAT_VERSION = 1
 PARAMETERS_FILE = "parameters.json"

@@ -10,8 +10,8 @@ import json
 import math
 from pathlib import Path
 
+from midinet.codec.vocabulary import VOCAB_SIZE
 from midinet.errors import ParametersError
-from midinet.vocabulary import VOCAB_SIZE
 
 # Far beyond any machine: a slip of the keyboard should be said before memory runs out.
 MAX_VALUE = 1 << 24

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from midinet.backend import tf
-from midinet.codec import CodecSettings
+from midinet.codec.settings import CodecSettings
 from midinet.errors import ModelError, ParametersError
-from midinet.parameters import Parameters
+from midinet.model.parameters import Parameters
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _TOP = "layer_with_weights-"

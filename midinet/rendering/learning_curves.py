@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from midinet.pictures import COLOURS, DPI, FAINT_INK, GRID, INK, style_axes, write_png
+from midinet.rendering.piano_roll import COLOURS, DPI, FAINT_INK, GRID, INK, style_axes, write_png
 
 
 def training_curves(

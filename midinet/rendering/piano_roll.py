@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from midinet.general_midi import PERCUSSION, program_name
-from midinet.smf import Notes
+from midinet.midi.general_midi import PERCUSSION, program_name
+from midinet.midi.notes import Notes
 
 DPI = 110
 

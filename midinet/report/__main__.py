@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first, others = options.pop("first"), options.pop("others")
 
     def action() -> None:
-        from midinet.comparison import report  # here, so that a missing package becomes one line
+        from midinet.report.comparison import (
+            report,  # here, so that a missing package becomes one line
+        )
 
         print(report(first, *others, **options))
 

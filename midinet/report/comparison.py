@@ -22,14 +22,15 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
 
-from midinet.codec import tokens_to_notes
-from midinet.corpus import open_corpus
+from midinet.codec.decoding import tokens_to_notes
+from midinet.data.corpus import open_corpus
 from midinet.errors import CorpusError, MidiError, OptionError
 from midinet.folders import DESCRIPTION_FILE, midi_files
-from midinet.metrics import METRICS
-from midinet.pictures import COLOURS, DPI, GRID, INK, drawable, style_axes, write_png
-from midinet.quoting import PassageIndex, repeated_share
-from midinet.smf import Notes, read_midi
+from midinet.midi.notes import Notes
+from midinet.midi.reader import read_midi
+from midinet.rendering.piano_roll import COLOURS, DPI, GRID, INK, drawable, style_axes, write_png
+from midinet.report.metrics import METRICS
+from midinet.report.quoting import PassageIndex, repeated_share
 
 LETTERS = string.ascii_uppercase
 REPETITION = "repeated windows"

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midinet.codec import DRUM_STEPS
-from midinet.smf import Notes
-from midinet.vocabulary import NUM_PITCHES, STEP_MS
+from midinet.codec.decoding import DRUM_STEPS
+from midinet.codec.vocabulary import NUM_PITCHES, STEP_MS
+from midinet.midi.notes import Notes
 
 BEATS_A_BAR = 4
 POSITIONS_A_BAR = 16

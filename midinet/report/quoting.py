@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midinet.smf import Notes
-from midinet.vocabulary import NUM_PITCHES
+from midinet.codec.vocabulary import NUM_PITCHES
+from midinet.midi.notes import Notes
 
 WINDOW_S = 4.0
 HOP_S = 1.0

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from midinet.backend import tf
-from midinet.batches import Windows, dataset, num_batches
-from midinet.checkpoints import Checkpoints, RunState
-from midinet.codec import tokens_to_notes
-from midinet.corpus import Corpus
-from midinet.curves import training_curves
-from midinet.devices import Sharing, from_chief, is_chief
+from midinet.codec.decoding import tokens_to_notes
+from midinet.data.batches import Windows, dataset, num_batches
+from midinet.data.corpus import Corpus
 from midinet.errors import TrainingError
-from midinet.model import MusicTransformer, save_model
-from midinet.optimizer import Adam, learning_rate
-from midinet.pictures import piano_roll_image
-from midinet.progress import Progress
-from midinet.sampling import compose
-from midinet.steps import Steps, Sums, loss_scale_after
+from midinet.generation.sampling import compose
+from midinet.model.music_transformer import MusicTransformer, save_model
+from midinet.rendering.learning_curves import training_curves
+from midinet.rendering.piano_roll import piano_roll_image
+from midinet.training.checkpoints import Checkpoints, RunState
+from midinet.training.devices import Sharing, from_chief, is_chief
+from midinet.training.optimizer import Adam, learning_rate
+from midinet.training.progress import Progress
+from midinet.training.steps import Steps, Sums, loss_scale_after
 
 LOGS_FOLDER = "logs"
 PICTURE_FILE = "training.png"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from midinet.backend import keras, tf
-from midinet.checkpoints import RunState
-from midinet.steps import Sums
+from midinet.training.checkpoints import RunState
+from midinet.training.steps import Sums
 
 # A long run is drawn with about so many points; a short one with every step.
 POINTS_A_RUN = 5000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from midinet.backend import tf
-from midinet.devices import Sharing
-from midinet.model import MusicTransformer
-from midinet.optimizer import Adam, clip
+from midinet.model.music_transformer import MusicTransformer
+from midinet.training.devices import Sharing
+from midinet.training.optimizer import Adam, clip
 
 # float16's gradients are scaled up further after so many steps without overflow.
 STEPS_A_LOSS_SCALE = 1000

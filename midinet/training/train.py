@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 
 from midinet.backend import keras, tf
-from midinet.checkpoints import Checkpoints, RunState, differences
-from midinet.corpus import Corpus, open_corpus
-from midinet.devices import (
+from midinet.data.corpus import Corpus, open_corpus
+from midinet.errors import ModelError, OptionError, TrainingError
+from midinet.folders import WEIGHTS_FILE, existing_part
+from midinet.model.music_transformer import PARAMETERS_FILE, build_model, open_model
+from midinet.model.parameters import Parameters
+from midinet.training.checkpoints import Checkpoints, RunState, differences
+from midinet.training.devices import (
     choose_precision,
     choose_strategy,
     is_chief,
     json_from_chief,
     precision_policy,
 )
-from midinet.errors import ModelError, OptionError, TrainingError
-from midinet.folders import WEIGHTS_FILE, existing_part
-from midinet.loop import Loop, TrainingInterrupted
-from midinet.model import PARAMETERS_FILE, build_model, open_model
-from midinet.optimizer import Adam
-from midinet.parameters import Parameters
-from midinet.steps import initial_loss_scale
+from midinet.training.loop import Loop, TrainingInterrupted
+from midinet.training.optimizer import Adam
+from midinet.training.steps import initial_loss_scale
 
 __all__ = ["TrainingInterrupted", "train"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from midinet.smf import Notes
+from midinet.midi.notes import Notes
 
 DRUMS = 117
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from midinet import CodecSettings, Notes, ParametersError, decode, encode, read_midi
-from midinet.codec import tokens_to_notes
-from midinet.vocabulary import DRUM_PROGRAM, PAD
+from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.vocabulary import DRUM_PROGRAM, PAD
+from tests.codec.slow_encoder import slow_encode
 from tests.conftest import make_song
-from tests.midi_bytes import event, midi, saved
-from tests.slow_encoder import slow_encode
+from tests.midi.midi_bytes import event, midi, saved
 
 DRUM = -1
 

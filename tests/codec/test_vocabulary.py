@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from midinet import vocabulary
-from midinet.vocabulary import NOTE_OFF, NOTE_ON, PAD, PROGRAM, TIME_SHIFT, VELOCITY
+from midinet.codec import vocabulary
+from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, PAD, PROGRAM, TIME_SHIFT, VELOCITY
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midinet import batches
-from midinet.batches import (
+from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.encoding import encode
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import (
+    DRUM_PROGRAM,
+    NOTE_OFF,
+    NOTE_ON,
+    PAD,
+    PROGRAM,
+    STEP_MS,
+    TIME_SHIFT,
+    VELOCITY,
+    VOCAB_SIZE,
+)
+from midinet.data import batches
+from midinet.data.batches import (
     LATE_STEPS,
     MAX_SEMITONES,
     MAX_STRETCH,
@@ -23,19 +37,7 @@ from midinet.batches import (
     transpose,
     value_before,
 )
-from midinet.codec import CodecSettings, encode, tokens_to_notes
-from midinet.smf import Notes
-from midinet.vocabulary import (
-    DRUM_PROGRAM,
-    NOTE_OFF,
-    NOTE_ON,
-    PAD,
-    PROGRAM,
-    STEP_MS,
-    TIME_SHIFT,
-    VELOCITY,
-    VOCAB_SIZE,
-)
+from midinet.midi.notes import Notes
 
 FULL_SHIFT = TIME_SHIFT.end - 1
 DRUMS = PROGRAM.first + DRUM_PROGRAM

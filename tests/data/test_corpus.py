@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from midinet import CorpusError, OptionError, encode, open_corpus, preprocess
-from midinet.vocabulary import VOCAB_SIZE
+from midinet.codec.vocabulary import VOCAB_SIZE
 from tests.conftest import make_song
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

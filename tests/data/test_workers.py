@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from midinet.data.workers import map_in_order
 from midinet.errors import CorpusError
-from midinet.workers import map_in_order
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 def slower_first(file: Path) -> str:
@@ -49,7 +49,7 @@ def is_running(pid: int) -> bool:
 def test_workers_end_with_a_killed_main_process(tmp_path):
     code = """
 import os, pathlib, sys, time
-from midinet.workers import map_in_order
+from midinet.data.workers import map_in_order
 def work(file):
     (pathlib.Path(sys.argv[1]) / str(os.getpid())).touch()
     time.sleep(0.02)
@@ -73,7 +73,7 @@ list(map_in_order(work, [pathlib.Path(str(i)) for i in range(10_000)], 2))
 def test_ctrl_c_while_workers_start_is_heard(moment):
     code = f"""
 import os, pathlib, signal
-from midinet.workers import map_in_order
+from midinet.data.workers import map_in_order
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def work(file):
     return file.name

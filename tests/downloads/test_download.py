@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from midinet import fetching, transfer
+from midinet.downloads import download as fetching
+from midinet.downloads import transfer
+from midinet.downloads.download import download
+from midinet.downloads.sources import SOURCES
+from midinet.downloads.transfer import Patience
 from midinet.errors import ArchiveError, DownloadError
-from midinet.fetching import download
-from midinet.sources import SOURCES
-from midinet.transfer import Patience
-from tests.archive_makers import SONG, make_tar, make_wad, make_zip, song
+from tests.downloads.archive_makers import SONG, make_tar, make_wad, make_zip, song
 
 # Random bytes, so that the archive stays large enough to be cut in many places.
 SONGS = {f"{number}.mid": SONG + random.Random(number).randbytes(90_000) for number in range(8)}

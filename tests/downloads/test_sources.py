@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from midinet.downloads.sources import SOURCES, find_source, model_file
 from midinet.errors import OptionError
-from midinet.sources import SOURCES, find_source, model_file
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from midinet import archives
+from midinet.downloads import archives
+from midinet.downloads.download import download
+from midinet.downloads.sources import SOURCES
+from midinet.downloads.unpacking import unpack
 from midinet.errors import ArchiveError
-from midinet.fetching import download
-from midinet.sources import SOURCES
-from midinet.unpacking import unpack
-from tests.archive_makers import SONG, make_tar, make_wad, make_zip, song
+from tests.downloads.archive_makers import SONG, make_tar, make_wad, make_zip, song
 
 
 def unpacked(folder: Path) -> dict[str, bytes]:

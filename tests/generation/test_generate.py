@@ -9,9 +9,11 @@ import pytest
 
 import generate as generate_script
 import midinet
-from midinet import generation, outputs, sampling
 from midinet.backend import keras, tf
-from midinet.codec import CodecSettings, encode, tokens_to_notes
+from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.encoding import encode
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import DRUM_PROGRAM, PAD, PROGRAM, TIME_SHIFT
 from midinet.errors import (
     AudioError,
     CorpusError,
@@ -20,12 +22,13 @@ from midinet.errors import (
     ModelError,
     OptionError,
 )
-from midinet.generation import generate
-from midinet.model import build_model, save_model
-from midinet.parameters import Parameters
-from midinet.seeds import SeedLength, open_song
-from midinet.smf import read_midi
-from midinet.vocabulary import DRUM_PROGRAM, PAD, PROGRAM, TIME_SHIFT
+from midinet.generation import generate as generation
+from midinet.generation import outputs, sampling
+from midinet.generation.generate import generate
+from midinet.generation.prompts import SeedLength, open_song
+from midinet.midi.reader import read_midi
+from midinet.model.music_transformer import build_model, save_model
+from midinet.model.parameters import Parameters
 
 LONG = 400  # tokens
 TINY = Parameters(
@@ -131,9 +134,9 @@ def test_nothing_is_overwritten(compose, tmp_path, monkeypatch, suffix):
     mine = tmp_path / f"mine{suffix}"
     mine.write_bytes(b"precious")
     monkeypatch.setattr(
-        "midinet.audio.write_wav", lambda midi, wav, font: wav.write_bytes(b"sound")
+        "midinet.rendering.audio.write_wav", lambda midi, wav, font: wav.write_bytes(b"sound")
     )
-    monkeypatch.setattr("midinet.audio.find_player", lambda font: None)
+    monkeypatch.setattr("midinet.rendering.audio.find_player", lambda font: None)
     (path,) = compose(50, output=tmp_path / "mine.mid", plot=True, wav=True)
     assert mine.read_bytes() == b"precious"
     assert path == tmp_path / "mine_1.mid"
@@ -310,8 +313,8 @@ def test_a_piece_that_has_ended_is_not_waited_for(compose, monkeypatch):
 
 def test_pictures_and_sound_lie_beside_the_music(compose, monkeypatch):
     played = []
-    monkeypatch.setattr("midinet.audio.find_player", played.append)
-    monkeypatch.setattr("midinet.audio.write_wav", lambda *paths: played.append(paths))
+    monkeypatch.setattr("midinet.rendering.audio.find_player", played.append)
+    monkeypatch.setattr("midinet.rendering.audio.write_wav", lambda *paths: played.append(paths))
     (path,) = compose(100, plot=True, wav=True, soundfont="my.sf2")
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert played == ["my.sf2", (path, path.with_suffix(".wav"), "my.sf2")]
@@ -321,7 +324,7 @@ def test_trouble_with_a_picture_costs_no_music(compose, monkeypatch, tmp_path):
     def full_disk(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("midinet.pictures.piano_roll", full_disk)
+    monkeypatch.setattr("midinet.rendering.piano_roll.piano_roll", full_disk)
     with pytest.raises(OSError, match="No space"):
         compose(50, num=3, plot=True)
     assert len(list((tmp_path / "out").glob("*.mid"))) == 3
@@ -333,7 +336,9 @@ def test_trouble_with_a_picture_costs_no_music(compose, monkeypatch, tmp_path):
 def test_sound_that_cannot_be_made_is_said_before_composing(
     compose, monkeypatch, tmp_path, missing, message
 ):
-    monkeypatch.setattr("midinet.audio.shutil.which", lambda program: os.environ.get("PATH"))
+    monkeypatch.setattr(
+        "midinet.rendering.audio.shutil.which", lambda program: os.environ.get("PATH")
+    )
     monkeypatch.setenv("SOUNDFONT", str(tmp_path / "none.sf2"))
     if missing == "PATH":
         monkeypatch.delenv("PATH")

@@ -5,15 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from midinet import grammar
 from midinet.backend import tf
-from midinet.codec import DRUM_STEPS, CodecSettings, encode, tokens_to_notes
-from midinet.errors import OptionError
-from midinet.model import build_model
-from midinet.parameters import Parameters
-from midinet.sampling import compose
-from midinet.settings import Rules, Settings
-from midinet.vocabulary import (
+from midinet.codec.decoding import DRUM_STEPS, tokens_to_notes
+from midinet.codec.encoding import encode
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import (
     DRUM_PROGRAM,
     NOTE_OFF,
     NOTE_ON,
@@ -25,6 +21,12 @@ from midinet.vocabulary import (
     VELOCITY,
     VOCAB_SIZE,
 )
+from midinet.errors import OptionError
+from midinet.generation import grammar
+from midinet.generation.sampling import compose
+from midinet.generation.settings import Rules, Settings
+from midinet.model.music_transformer import build_model
+from midinet.model.parameters import Parameters
 
 NOTHING = np.empty(0, np.uint16)
 PIECES, LENGTH = 2, 500

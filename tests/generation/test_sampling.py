@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from midinet import decoder, sampling
 from midinet.backend import tf
-from midinet.codec import CodecSettings
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import PAD, TIME_SHIFT, VOCAB_SIZE
 from midinet.errors import OptionError
-from midinet.model import build_model
-from midinet.parameters import Parameters
-from midinet.settings import Rules, Settings
-from midinet.vocabulary import PAD, TIME_SHIFT, VOCAB_SIZE
+from midinet.generation import cached_decoder as decoder
+from midinet.generation import sampling
+from midinet.generation.settings import Rules, Settings
+from midinet.model.music_transformer import build_model
+from midinet.model.parameters import Parameters
 
 LONGEST = 24
 NOTHING = np.empty(0, np.uint16)

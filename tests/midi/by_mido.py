@@ -13,7 +13,7 @@ from pathlib import Path
 import mido
 import numpy as np
 
-from midinet.smf import Notes
+from midinet.midi.notes import Notes
 
 
 def notes_by_mido(source: str | Path | bytes, sustain: bool = True) -> Notes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from midinet.smf import Notes
+from midinet.midi.notes import Notes
 
 
 def mutants(files: Sequence[bytes], count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:

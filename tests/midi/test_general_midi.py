@@ -1,7 +1,7 @@
 import pytest
 
 from midinet.errors import OptionError
-from midinet.general_midi import (
+from midinet.midi.general_midi import (
     PERCUSSION,
     PROGRAM_FAMILIES,
     PROGRAM_NAMES,

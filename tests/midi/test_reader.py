@@ -14,11 +14,21 @@ import pytest
 from hypothesis import strategies as st
 
 from midinet import MidiError, encode, read_midi
-from midinet.events import _WINDOW_BYTES
-from tests.by_mido import notes_by_mido
+from midinet.midi.events import _WINDOW_BYTES
 from tests.conftest import make_song
-from tests.midi_bytes import END_OF_TRACK, chunk, event, header, meta, midi, saved, tempo, variable
-from tests.mutations import faults, mutants
+from tests.midi.by_mido import notes_by_mido
+from tests.midi.midi_bytes import (
+    END_OF_TRACK,
+    chunk,
+    event,
+    header,
+    meta,
+    midi,
+    saved,
+    tempo,
+    variable,
+)
+from tests.midi.mutations import faults, mutants
 
 BEAT = 480  # ticks; at the default tempo a beat lasts 500 ms
 NOTE = event(0, 0x90, 60, 100) + event(BEAT, 0x80, 60, 0)
@@ -340,7 +350,7 @@ def test_what_is_no_midi_file_is_refused_with_reason_and_place(data, reason, off
 
 
 def test_a_file_too_large_for_music_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("midinet.smf.MAX_BYTES", 1000)
+    monkeypatch.setattr("midinet.midi.reader.MAX_BYTES", 1000)
     path = tmp_path / "large.mid"
     path.write_bytes(midi(NOTE) + bytes(2000))
     for source in (path, path.read_bytes()):

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from midinet import Notes, decode, encode, read_midi
-from midinet.codec import tokens_to_notes
-from midinet.midi_file import notes_to_midi
-from midinet.vocabulary import NOTE_ON, PROGRAM, TIME_SHIFT
+from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.vocabulary import NOTE_ON, PROGRAM, TIME_SHIFT
+from midinet.midi.writer import notes_to_midi
 from tests.conftest import make_song
-from tests.midi_bytes import event, midi, saved, tempo
+from tests.midi.midi_bytes import event, midi, saved, tempo
 
 PERCUSSION = 117
 

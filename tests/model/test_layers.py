@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 from midinet.backend import tf
-from midinet.layers import DecoderBlock, dropout, other_seed, rectangular_skew, relative_attention
-from midinet.parameters import Parameters
-from tests.full_attention import full_attention
+from midinet.model.layers import (
+    DecoderBlock,
+    dropout,
+    other_seed,
+    rectangular_skew,
+    relative_attention,
+)
+from midinet.model.parameters import Parameters
+from tests.model.full_attention import full_attention
 
 
 def random_tensor(seed: int, *shape: int) -> tf.Tensor:

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from midinet.codec import CodecSettings
+from midinet.codec.settings import CodecSettings
 from midinet.errors import ModelError, OptionError
-from midinet.model import build_model, open_model, save_model
-from midinet.parameters import Parameters
+from midinet.model.music_transformer import build_model, open_model, save_model
+from midinet.model.parameters import Parameters
 
 TINY = Parameters(
     embedding_size=16,

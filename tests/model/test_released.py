@@ -12,8 +12,8 @@ import pytest
 
 from midinet.backend import tf
 from midinet.errors import ModelError
-from midinet.model import open_model
-from midinet.training import train
+from midinet.model.music_transformer import open_model
+from midinet.training.train import train
 
 V, D, L, H, F, BLOCKS = 517, 12, 20, 3, 10, 2
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

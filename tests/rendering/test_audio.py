@@ -7,9 +7,9 @@ import mido
 import numpy as np
 import pytest
 
-from midinet import audio
-from midinet.audio import find_soundfont, write_wav
 from midinet.errors import AudioError, OptionError
+from midinet.rendering import audio
+from midinet.rendering.audio import find_soundfont, write_wav
 
 
 def is_playable():

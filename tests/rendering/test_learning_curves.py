@@ -1,7 +1,7 @@
 import pytest
 
-from midinet import curves
-from midinet.curves import training_curves
+from midinet.rendering import learning_curves as curves
+from midinet.rendering.learning_curves import training_curves
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EPOCH = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from midinet import pictures
-from midinet.pictures import piano_roll, piano_roll_image
-from midinet.smf import Notes
+from midinet.midi.notes import Notes
+from midinet.rendering import piano_roll as pictures
+from midinet.rendering.piano_roll import piano_roll, piano_roll_image
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -165,7 +165,7 @@ def test_threads_draw_the_same_pictures():
 
 def test_neither_pyplot_nor_tensorflow_is_imported():
     code = (
-        "import sys, midinet.pictures; "
+        "import sys, midinet.rendering.piano_roll; "
         "sys.exit(bool({'matplotlib.pyplot', 'tensorflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

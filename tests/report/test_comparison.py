@@ -5,11 +5,12 @@ import mido
 import numpy as np
 import pytest
 
-from midinet import comparison as comparison_module
-from midinet.comparison import COPYING, REPETITION, distance, load_music, measure, report
-from midinet.corpus import open_corpus, preprocess
+from midinet.data.corpus import open_corpus
+from midinet.data.preprocess import preprocess
 from midinet.errors import CorpusError, MidiError, OptionError
-from midinet.report import main
+from midinet.report import comparison as comparison_module
+from midinet.report.__main__ import main
+from midinet.report.comparison import COPYING, REPETITION, distance, load_music, measure, report
 
 
 def write_song(path, seed, tempo=500000, drums=True):

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from midinet import metrics
-from midinet.metrics import METRICS, estimate_beat_s
-from midinet.smf import Notes
+from midinet.midi.notes import Notes
+from midinet.report import metrics
+from midinet.report.metrics import METRICS, estimate_beat_s
 
 DRUM = "drum"
 

@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from midinet.quoting import PassageIndex, repeated_share
-from midinet.smf import Notes
+from midinet.midi.notes import Notes
+from midinet.report.quoting import PassageIndex, repeated_share
 
 
 def composed(seed, seconds=60):

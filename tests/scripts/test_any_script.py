@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
-SCRIPTS = ("download.py", "preprocess.py", "train.py", "generate.py", "midinet/report.py")
-MODULES = {"midinet/report.py": "midinet.report"}
+REPOSITORY = Path(__file__).parents[2]
+SCRIPTS = ("download.py", "preprocess.py", "train.py", "generate.py", "midinet/report/__main__.py")
+MODULES = {"midinet/report/__main__.py": "midinet.report"}
 
 
 def run(script, *arguments, before="", environment=None, folder=REPOSITORY):
@@ -60,9 +60,9 @@ def test_an_older_python_is_named(script):
         ("generate.py", ["-s", "model"], "tensorflow"),
         ("generate.py", ["-s", "model"], "mido"),
         ("generate.py", ["-s", "model", "--plot"], "matplotlib"),
-        ("midinet/report.py", ["raw"], "numpy"),
-        ("midinet/report.py", ["raw"], "tqdm"),
-        ("midinet/report.py", ["raw"], "matplotlib"),
+        ("midinet/report/__main__.py", ["raw"], "numpy"),
+        ("midinet/report/__main__.py", ["raw"], "tqdm"),
+        ("midinet/report/__main__.py", ["raw"], "matplotlib"),
     ],
 )
 def test_a_missing_package_is_named_before_any_work(tmp_path, script, arguments, package):
@@ -83,12 +83,12 @@ def test_a_missing_package_is_named_before_any_work(tmp_path, script, arguments,
         ("train.py", ["-e", "1", "-d", "x", "--frobnicate"], "there is no option --frobnicate;"),
         ("generate.py", ["--top-k", "8"], "no option --top-k: did you mean --top_k?"),
         ("generate.py", ["--lenght=100"], "no option --lenght: did you mean --length?"),
-        ("midinet/report.py", ["a", "--trainig", "b"], "did you mean --training?"),
+        ("midinet/report/__main__.py", ["a", "--trainig", "b"], "did you mean --training?"),
         ("download.py", ["-d", "freedoom", "-o", ""], "-o/--output: its value is empty"),
         ("preprocess.py", ["-i", "", "-o", "new"], "-i/--input: its value is empty"),
         ("train.py", ["-e", "1", "-d", "x", "--init_from="], "--init_from: its value is empty"),
         ("generate.py", ["--primer", ""], "--primer: its value is empty"),
-        ("midinet/report.py", [""], "A: its value is empty"),
+        ("midinet/report/__main__.py", [""], "A: its value is empty"),
     ],
 )
 def test_a_slip_of_the_keyboard_is_named(tmp_path, script, arguments, message):
@@ -155,7 +155,7 @@ def test_letters_the_terminal_lacks_are_no_trouble(midi_folder, tmp_path):
 )
 def test_a_report_is_drawn_over_no_music_and_into_no_missing_folder(tmp_path, png, message):
     (tmp_path / "song.mid").write_bytes(b"MThd")
-    result = run("midinet/report.py", "--png", png, "song.mid", folder=tmp_path)
+    result = run("midinet/report/__main__.py", "--png", png, "song.mid", folder=tmp_path)
     assert_one_line(result, f"png is {png}", message)
     assert (tmp_path / "song.mid").read_bytes() == b"MThd"
 
@@ -166,7 +166,7 @@ def test_a_report_that_finds_no_room_leaves_the_picture_before(midi_folder, tmp_
     png.write_bytes(b"an older one")
     before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
     song = next(midi_folder.glob("*.mid"))
-    result = run("midinet/report.py", song, "--png", png, before=before)
+    result = run("midinet/report/__main__.py", song, "--png", png, before=before)
     assert_one_line(result, f"{png}: File too large")
     assert png.read_bytes() == b"an older one"
     assert list(tmp_path.iterdir()) == [png]
@@ -176,7 +176,7 @@ def test_a_report_leaves_out_what_can_not_be_opened(midi_folder, tmp_path):
     song = next(midi_folder.glob("*.mid"))
     (tmp_path / "good.mid").write_bytes(song.read_bytes())
     (tmp_path / "gone.mid").symlink_to(tmp_path / "nowhere.mid")
-    result = run("midinet/report.py", tmp_path)
+    result = run("midinet/report/__main__.py", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "(1 piece," in result.stdout
     assert "left out: " in result.stderr

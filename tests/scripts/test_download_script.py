@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.archive_makers import SONG, make_wad, make_zip, song
+from tests.downloads.archive_makers import SONG, make_wad, make_zip, song
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 def download(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import generate as script
-from midinet.smf import read_midi
+from midinet.midi.reader import read_midi
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, str(REPOSITORY / "generate.py")]
 
 
@@ -25,8 +25,8 @@ def generate(folder, *arguments):
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
     from midinet.backend import keras
-    from midinet.model import build_model, save_model
-    from midinet.parameters import Parameters
+    from midinet.model.music_transformer import build_model, save_model
+    from midinet.model.parameters import Parameters
 
     folder = tmp_path_factory.mktemp("script") / "midinet_model"
     tiny = Parameters(
@@ -99,7 +99,7 @@ def test_ctrl_c_writes_what_there_is(model_folder, tmp_path):
 )
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("midinet.generation.DEMO_MODEL", tmp_path / "no demo")
+    monkeypatch.setattr("midinet.generation.generate.DEMO_MODEL", tmp_path / "no demo")
     monkeypatch.setattr("shutil.which", lambda program: program)
     before = ["data/dataset.json", "m/model.weights.h5", "notes.txt", "raw/a.mid"]
     for name in before:

@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 NOTEBOOK = REPOSITORY / "midinet_notebook.ipynb"
 
 # The settings offer two sizes, both too large for a test.

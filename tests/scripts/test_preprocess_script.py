@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 def preprocess(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:

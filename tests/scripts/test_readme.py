@@ -20,13 +20,13 @@ import generate
 import midinet
 import preprocess
 import train
-from midinet import report
-from tests.archive_makers import make_zip
-from tests.test_released import released_weights, write_checkpoint
+from midinet.report import __main__ as report
+from tests.downloads.archive_makers import make_zip
+from tests.model.test_released import released_weights, write_checkpoint
 
 pytestmark = pytest.mark.slow
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SCRIPTS = {
     "download.py": download.main,
     "preprocess.py": preprocess.main,
@@ -124,7 +124,7 @@ def test_the_python(clone):
 
 
 def test_what_it_links_to_is_there():
-    folder = Path(__file__).parent.parent
+    folder = Path(__file__).parents[2]
     targets = [t for t in re.findall(r"\]\(([^)]+)\)", README) if "://" not in t]
     assert len(targets) >= 3
     for target in targets:
@@ -133,8 +133,7 @@ def test_what_it_links_to_is_there():
         assert (folder / script).exists(), script
 
 
-def test_the_table_of_modules_is_whole():
-    package = Path(__file__).parent.parent / "midinet"
-    rows = re.findall(r"^\| (`.*?) \| ", README.split("modules of `midinet/`")[1], re.MULTILINE)
-    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert named >= {path.stem for path in package.glob("*.py")} - {"__init__"}
+def test_the_table_of_rooms_is_whole():
+    package = Path(__file__).parents[2] / "midinet"
+    rows = re.findall(r"^\| `(\w+)/` \| ", README.split("rooms of `midinet/`")[1], re.MULTILINE)
+    assert set(rows) == {path.parent.name for path in package.glob("*/__init__.py")} | {"demo"}

@@ -15,12 +15,12 @@ import pytest
 
 import train as script
 from midinet.backend import tf
-from midinet.checkpoints import Checkpoints
 from midinet.errors import ParametersError
-from midinet.model import open_model
-from midinet.parameters import Parameters
-from midinet.training import TrainingInterrupted, train
-from tests.test_training import TINY, scalars
+from midinet.model.music_transformer import open_model
+from midinet.model.parameters import Parameters
+from midinet.training.checkpoints import Checkpoints
+from midinet.training.train import TrainingInterrupted, train
+from tests.training.test_train import TINY, scalars
 
 SCRIPT = Path(script.__file__)
 EPOCHS = 3
@@ -121,7 +121,7 @@ def test_a_signal_becomes_its_exit_status(monkeypatch, capsys):
     def stopped(**_):
         raise TrainingInterrupted("stopped, saved", signal.SIGTERM)
 
-    monkeypatch.setattr("midinet.training.train", stopped)
+    monkeypatch.setattr("midinet.training.train.train", stopped)
     with pytest.raises(SystemExit) as stop:
         script.main(["-e", "1", "-d", "data"])
     assert stop.value.code == 143
@@ -130,7 +130,7 @@ def test_a_signal_becomes_its_exit_status(monkeypatch, capsys):
 
 def test_the_command_line_of_2021_still_works(monkeypatch):
     seen = {}
-    monkeypatch.setattr("midinet.training.train", lambda **options: seen.update(options))
+    monkeypatch.setattr("midinet.training.train.train", lambda **options: seen.update(options))
     assert script.main(["-e", "250", "-s", "midinet_model", "-d", "rs_ost", "--restore"]) == 0
     assert (seen["epochs"], seen["save_directory"], seen["dataset"]) == (
         250,
@@ -182,7 +182,7 @@ def test_a_full_disk_is_not_taken_for_full_memory(
         # What TensorFlow says when its log does not fit.
         raise tf.errors.ResourceExhaustedError(None, None, "logs/train; No space left on device")
 
-    monkeypatch.setattr("midinet.training.Loop.run", run)
+    monkeypatch.setattr("midinet.training.train.Loop.run", run)
     arguments = ["-e", "1", "-s", str(tmp_path), "-d", str(dataset)]
     assert script.main([*arguments, "--parameters", str(parameters)]) == 1
     errors = capsys.readouterr().err

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from midinet.checkpoints import KEPT, Checkpoints, RunState, differences
 from midinet.errors import TrainingError
+from midinet.training.checkpoints import KEPT, Checkpoints, RunState, differences
 
 ARRAYS = {"block_0/kernel": np.arange(6.0).reshape(2, 3), "seed": np.array(3, np.int64)}
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from midinet.backend import keras
-from midinet.checkpoints import Checkpoints
-from midinet.devices import choose_precision, choose_strategy, precision_policy
 from midinet.errors import OptionError, TrainingError
-from midinet.training import train
-from tests.test_training import TINY
+from midinet.training.checkpoints import Checkpoints
+from midinet.training.devices import choose_precision, choose_strategy, precision_policy
+from midinet.training.train import train
+from tests.training.test_train import TINY
 
 # No dropout, whose masks differ between devices; rows that don't come out even.
 PARAMETERS = dataclasses.replace(TINY, dropout=0.0, batch_size=7)
@@ -49,7 +49,7 @@ def start(folder, dataset, epochs=EPOCHS, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", TRAIN, *map(str, arguments)],
         env={**os.environ, **environment},
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

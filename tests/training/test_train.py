@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from midinet.backend import tf
-from midinet.batches import Windows
-from midinet.checkpoints import Checkpoints
-from midinet.corpus import open_corpus
+from midinet.data.batches import Windows
+from midinet.data.corpus import open_corpus
 from midinet.errors import MidinetError, OptionError, TrainingError
-from midinet.model import build_model, open_model, save_model
-from midinet.optimizer import Adam, clip, learning_rate
-from midinet.parameters import Parameters
-from midinet.steps import Steps, Sums, loss_scale_after, masked_sums
-from midinet.training import TrainingInterrupted, _way_on, train
+from midinet.model.music_transformer import build_model, open_model, save_model
+from midinet.model.parameters import Parameters
+from midinet.training.checkpoints import Checkpoints
+from midinet.training.optimizer import Adam, clip, learning_rate
+from midinet.training.steps import Steps, Sums, loss_scale_after, masked_sums
+from midinet.training.train import TrainingInterrupted, _way_on, train
 
 TINY = Parameters(
     embedding_size=16,
@@ -179,7 +179,9 @@ def test_a_run_can_be_made_longer(trained, dataset, tmp_path, capsys):
 
 def test_patience_ends_a_run(dataset, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.0, 1.0])
-    monkeypatch.setattr("midinet.loop.Loop._validate", lambda self: Sums(next(losses), 0.0, 1.0))
+    monkeypatch.setattr(
+        "midinet.training.loop.Loop._validate", lambda self: Sums(next(losses), 0.0, 1.0)
+    )
     monkeypatch.setattr(Steps, "train", lambda *_: (Sums(1.0, 1.0, 1.0), 1.0))
     history = train(9, tmp_path, dataset, parameters=TINY, patience=2)
     assert [entry["val_loss"] for entry in history] == [3.0, 2.0, 2.5, 2.0]

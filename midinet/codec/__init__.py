@@ -1,0 +1,1 @@
+"""Note arrays to tokens and back: the 517-token vocabulary."""

@@ -1,0 +1,50 @@
+"""The settings of the codec, which decide what tokens mean."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS
+from midinet.errors import ParametersError
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecSettings:
+    """What tokens mean; stored with every data set and every model.
+
+    Attributes:
+        drum_program: the program that stands for percussion, or None: percussion is dropped when
+            encoding, and tokens are read literally.
+        sustain: whether the sustain pedal lengthens notes.
+
+    Raises:
+        ParametersError: drum_program is no program.
+    """
+
+    drum_program: int | None = DRUM_PROGRAM
+    sustain: bool = True
+
+    def __post_init__(self) -> None:
+        if self.drum_program is not None and (
+            isinstance(self.drum_program, bool)
+            or not isinstance(self.drum_program, int)
+            or not 0 <= self.drum_program < NUM_PROGRAMS
+        ):
+            raise ParametersError(
+                f"drum_program is {self.drum_program!r}: it must be a program from 0 to "
+                f"{NUM_PROGRAMS - 1}, or none"
+            )
+        if not isinstance(self.sustain, bool):
+            raise ParametersError(f"sustain is {self.sustain!r}: it must be true or false")
+
+    @classmethod
+    def from_dict(cls, values: object) -> CodecSettings:
+        """Reads the settings as JSON holds them.
+
+        Raises:
+            ParametersError: not a dictionary, a name is unknown or missing, or a value impossible.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise ParametersError(f"codec settings must be an object of {sorted(names)}")
+        return cls(**values)

@@ -1,0 +1,1 @@
+"""Composing with a trained model: prompts, grammar, sampling, output files."""

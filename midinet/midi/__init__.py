@@ -1,0 +1,1 @@
+"""Standard MIDI File bytes to note arrays and back."""

@@ -1,0 +1,42 @@
+"""The notes of a song as arrays: what the MIDI reader returns and the encoder takes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+DRUM_CHANNEL = 9  # the tenth; MIDI counts channels from 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """The notes of a song as arrays of one length N, ordered by onset.
+
+    Attributes:
+        start_ms: `(N,)` float64, onset in milliseconds from the song's beginning.
+        end_ms: `(N,)` float64, release in milliseconds, never before the onset.
+        program: `(N,)` uint8, General MIDI program 0-127 of the note's channel at its onset.
+        pitch: `(N,)` uint8, 0-127.
+        velocity: `(N,)` uint8, 1-127.
+        is_drum: `(N,)` bool, whether the note was on the percussion channel (10).
+    """
+
+    start_ms: np.ndarray
+    end_ms: np.ndarray
+    program: np.ndarray
+    pitch: np.ndarray
+    velocity: np.ndarray
+    is_drum: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start_ms)
+
+    def __getitem__(self, selection: slice | np.ndarray) -> Notes:
+        """The notes that a slice, a mask or an index array selects."""
+        return Notes(*(getattr(self, f.name)[selection] for f in dataclasses.fields(self)))
+
+    @property
+    def duration_ms(self) -> float:
+        """When the last note ends, in milliseconds; 0 without notes."""
+        return float(self.end_ms.max()) if len(self) else 0.0

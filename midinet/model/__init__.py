@@ -1,0 +1,1 @@
+"""The Keras decoder with relative attention, and its parameters."""

@@ -1,0 +1,1 @@
+"""Music to look at and to listen to: piano rolls, learning curves, audio."""

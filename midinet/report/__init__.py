@@ -1,0 +1,1 @@
+"""Measures music and compares sets of it: `python -m midinet.report`."""
