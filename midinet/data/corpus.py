@@ -1,8 +1,7 @@
-"""The data set folder: build it from MIDI files on all cores, open it memory-mapped, split it.
+"""The data set folder that preprocess.py makes: its files, opening it, splitting it.
 
-A data set holds tokens.npy (all songs end to end), offsets.npy (where each begins) and
-dataset.json (codec settings, the songs' files and hashes, what was skipped and why). It appears
-under its name only when it is whole.
+A data set consists of tokens.npy (all songs end to end), offsets.npy (where each song begins) and
+dataset.json (codec settings, file name and hash of each song, which files were skipped and why).
 """
 
 from __future__ import annotations
@@ -11,39 +10,61 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypedDict
 
 import numpy as np
 
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import VOCAB_SIZE
 from midinet.errors import CorpusError, ParametersError
-from midinet.folders import (
-    DESCRIPTION_FILE,
-    no_data_set,
-)
-
-if TYPE_CHECKING:
-    pass
+from midinet.folders import DESCRIPTION_FILE, no_data_set
 
 FORMAT_VERSION = 1
 TOKENS_FILE, OFFSETS_FILE = "tokens.npy", "offsets.npy"
 VALIDATION_SHARE = 0.1
 
 TOKEN_TYPE, OFFSET_TYPE = np.dtype("<u2"), np.dtype("<i8")
-_SCAN_TOKENS = 1 << 24  # looked at together when a data set is checked
+_CHUNK_TOKENS = 1 << 24  # checked at a time, so that memory stays small
+
+
+class SongEntry(TypedDict):
+    """A song in dataset.json: its file, relative to the MIDI folder, and SHA-256 of its tokens."""
+
+    file: str
+    hash: str
+
+
+class SkippedFile(TypedDict):
+    """A file that is not in the data set, and why."""
+
+    file: str
+    reason: str
+    detail: str
+
+
+class Description(TypedDict):
+    """The contents of dataset.json."""
+
+    format_version: int
+    codec: dict[str, object]
+    tokens: int
+    notes: int
+    hours: float
+    skipped: dict[str, int]
+    songs: list[SongEntry]
+    skipped_files: list[SkippedFile]
 
 
 class Corpus:
-    """An open data set; its tokens stay on disk until they are looked at.
+    """An open data set; its tokens are memory-mapped and read from disk when they are used.
 
     Attributes:
-        folder: where it is.
-        codec: what its tokens mean.
+        folder: the data set folder.
+        codec: the settings with which the songs were encoded.
+        tokens: `(N,)` uint16, read-only: the tokens of all songs end to end.
         offsets: `(songs + 1,)` int64; song i is `tokens[offsets[i] : offsets[i + 1]]`.
-        tokens: uint16, read-only, memory-mapped.
-        names: the songs' files, relative to the folder they were made from.
-        hashes: SHA-256 of each song's tokens.
+        names: file name of each song, relative to the folder of MIDI files.
+        hashes: SHA-256 of each song's tokens, in hexadecimal.
     """
 
     def __init__(
@@ -52,7 +73,7 @@ class Corpus:
         codec: CodecSettings,
         tokens: np.ndarray,
         offsets: np.ndarray,
-        songs: list[dict[str, str]],
+        songs: list[SongEntry],
     ) -> None:
         self.folder = folder
         self.codec = codec
@@ -65,36 +86,42 @@ class Corpus:
         return len(self.offsets) - 1
 
     def song(self, index: int) -> np.ndarray:
-        """The tokens of a song, a view of the file: `(T,)` uint16."""
+        """Returns the tokens of a song, `(T,)` uint16, as a read-only view of the file."""
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
 
     @property
     def fingerprint(self) -> str:
-        """Tells data sets of different songs or codec settings apart."""
+        """SHA-256 over the codec settings and the songs: equal for data sets of equal content."""
         parts = [repr(dataclasses.astuple(self.codec)), *self.hashes]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Divides the songs into training and validation by their hashes.
+        """Splits the songs into training and validation by their hashes.
 
-        A song stays on its side whatever other songs join it. Where chance leaves a side of a
-        small data set empty, the song nearest to that side goes over; a single song is on both.
+        Adding other songs to a data set does not move a song to the other side. Where chance
+        leaves one side of a small data set empty, the song with the nearest hash moves to it. A
+        single song is on both sides.
 
         Returns:
-            The indices of training and of validation songs, ascending.
+            The indices of the training songs and of the validation songs, each ascending.
         """
-        place = np.array([int(content[:13], 16) / 16.0**13 for content in self.hashes])
-        if len(place) == 1:
+        # 13 hexadecimal digits are 52 bits, as many as a float holds exactly.
+        fractions = np.array([int(digest[:13], 16) / 16.0**13 for digest in self.hashes])
+        if len(fractions) == 1:
             return np.array([0]), np.array([0])
-        limit = np.clip(VALIDATION_SHARE, place.min(), np.partition(place, -2)[-2])
-        return np.flatnonzero(place > limit), np.flatnonzero(place <= limit)
+        threshold = np.clip(VALIDATION_SHARE, fractions.min(), np.partition(fractions, -2)[-2])
+        return np.flatnonzero(fractions > threshold), np.flatnonzero(fractions <= threshold)
 
 
 def open_corpus(folder: str | Path) -> Corpus:
-    """Opens a data set and checks it.
+    """Opens a data set folder and checks that it is complete and consistent.
 
     Raises:
-        CorpusError: the folder is no data set, or it is damaged.
+        CorpusError: the folder is not a data set, or it is damaged.
+
+    Example:
+        >>> corpus = open_corpus("rs_ost")
+        >>> notes = tokens_to_notes(corpus.song(0), corpus.codec.drum_program)
     """
     folder = Path(folder)
     if not (folder / DESCRIPTION_FILE).is_file():
@@ -106,8 +133,8 @@ def open_corpus(folder: str | Path) -> Corpus:
         raise _damaged(folder / OFFSETS_FILE, f"{len(offsets)} offsets for {len(songs)} songs")
     if offsets[0] != 0 or offsets[-1] != len(tokens) or np.any(np.diff(offsets) <= 0):
         raise _damaged(folder / OFFSETS_FILE, f"offsets that do not fit {len(tokens)} tokens")
-    for first in range(0, len(tokens), _SCAN_TOKENS):
-        highest = int(tokens[first : first + _SCAN_TOKENS].max())
+    for first in range(0, len(tokens), _CHUNK_TOKENS):
+        highest = int(tokens[first : first + _CHUNK_TOKENS].max())
         if highest >= VOCAB_SIZE:
             raise _damaged(
                 folder / TOKENS_FILE, f"token {highest}, the highest is {VOCAB_SIZE - 1}"
@@ -115,7 +142,7 @@ def open_corpus(folder: str | Path) -> Corpus:
     return Corpus(folder, codec, tokens, offsets, songs)
 
 
-def _read_description(path: Path) -> tuple[CodecSettings, list[dict[str, str]]]:
+def _read_description(path: Path) -> tuple[CodecSettings, list[SongEntry]]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         version = description["format_version"]
@@ -129,20 +156,20 @@ def _read_description(path: Path) -> tuple[CodecSettings, list[dict[str, str]]]:
             raise ValueError("songs without names and hashes")
         return CodecSettings.from_dict(description["codec"]), songs
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(path, f"what does not describe a data set ({error!r})") from error
+        raise _damaged(path, f"something that does not describe a data set ({error!r})") from error
     except ParametersError as error:
         raise _damaged(path, str(error)) from error
 
 
 def _open_array(path: Path, dtype: np.dtype) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise CorpusError(f"{path} is missing: run preprocess.py again") from error
     except (ValueError, EOFError) as error:
-        raise _damaged(path, f"no whole array ({error})") from error
+        raise _damaged(path, f"an incomplete array ({error})") from error
     if array.dtype != dtype or array.ndim != 1:
-        raise _damaged(path, f"{array.dtype} of shape {array.shape} in place of a row of {dtype}")
+        raise _damaged(path, f"{array.dtype} of shape {array.shape} instead of {dtype} (N,)")
     return array
 
 

@@ -1,4 +1,9 @@
-"""Makes a data set folder of MIDI files, on all cores."""
+"""Makes a data set folder from a folder of MIDI files, on all cores.
+
+Worker processes read and encode the files; this process writes the songs in the order of their
+file names, so the result is the same for any number of workers. Everything is written to a
+temporary folder, which gets the name of the data set only when it is complete.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,16 @@ import numpy as np
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS
-from midinet.data.corpus import FORMAT_VERSION, OFFSET_TYPE, OFFSETS_FILE, TOKEN_TYPE, TOKENS_FILE
+from midinet.data.corpus import (
+    FORMAT_VERSION,
+    OFFSET_TYPE,
+    OFFSETS_FILE,
+    TOKEN_TYPE,
+    TOKENS_FILE,
+    Description,
+    SkippedFile,
+    SongEntry,
+)
 from midinet.data.workers import map_in_order
 from midinet.errors import CorpusError, MidiError, OptionError
 from midinet.folders import (
@@ -38,13 +52,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Summary:
-    """What went into a data set.
+    """Counts of what a data set contains and of what was left out; its text is for the user.
 
     Attributes:
-        songs, notes, tokens: how many there are.
-        hours: of music.
-        onsets: notes of each program, percussion last: `(129,)`.
-        skipped: files left out, by reason.
+        songs: number of songs.
+        notes: number of notes in all songs.
+        tokens: number of tokens in all songs.
+        hours: total duration of the music.
+        onsets: `(129,)` int64, the number of notes of each program; percussion is the last entry.
+        skipped: the number of files that were left out, by reason.
     """
 
     songs: int = 0
@@ -59,15 +75,16 @@ class Summary:
     def __str__(self) -> str:
         from midinet.midi.general_midi import program_name
 
-        most = [int(p) for p in np.argsort(-self.onsets, kind="stable")[:6] if self.onsets[p]]
+        by_onsets = np.argsort(-self.onsets, kind="stable")
         names = [
-            f"{program_name(p % NUM_PROGRAMS, is_drum=p == NUM_PROGRAMS)} "
-            f"{self.onsets[p] / max(self.notes, 1):.0%}"
-            for p in most
+            f"{program_name(program % NUM_PROGRAMS, is_drum=program == NUM_PROGRAMS)} "
+            f"{self.onsets[program] / max(self.notes, 1):.0%}"
+            for program in by_onsets[:6].tolist()
+            if self.onsets[program]
         ]
         lines = [
             f"{self.songs:,} songs, {self.hours:,.1f} hours of music, {self.notes:,} notes, "
-            f"{self.tokens:,} tokens ({self.tokens / max(self.notes, 1):.2f} a note)",
+            f"{self.tokens:,} tokens ({self.tokens / max(self.notes, 1):.2f} per note)",
             f"most used: {', '.join(names)}",
         ]
         if self.skipped:
@@ -77,15 +94,25 @@ class Summary:
 
 
 class _Song(NamedTuple):
-    """One file as a worker leaves it: its tokens and their hash, or why there are none."""
+    """The result of reading one file: the song's tokens, or the reason why there are none.
 
-    tokens: np.ndarray
-    content: str
-    notes: int
-    hours: float
-    onsets: np.ndarray
-    reason: str  # "" if the song is fine
-    detail: str
+    Attributes:
+        tokens: `(T,)` of TOKEN_TYPE; empty if the file is skipped.
+        content_hash: SHA-256 of the tokens, in hexadecimal.
+        num_notes: number of notes.
+        hours: duration.
+        onsets: as in `Summary`.
+        skip_reason: why the file is skipped, in words that the summary counts; "" if it is not.
+        skip_detail: more about the reason, for this file.
+    """
+
+    tokens: np.ndarray = np.empty(0, TOKEN_TYPE)
+    content_hash: str = ""
+    num_notes: int = 0
+    hours: float = 0.0
+    onsets: np.ndarray = np.zeros(NUM_PROGRAMS + 1, np.int64)
+    skip_reason: str = ""
+    skip_detail: str = ""
 
 
 def preprocess(
@@ -98,26 +125,30 @@ def preprocess(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Summary:
-    """Makes a data set of all MIDI files in a folder and the folders in it.
+    """Makes a data set from all MIDI files in a folder and its subfolders.
 
-    The result depends on the files and the codec settings only, not on the number of workers.
+    The result depends only on the files and the codec settings, not on the number of workers.
 
     Args:
         input: the folder of MIDI files.
         output: the data set folder to make.
         drum_program: the program that stands for percussion; None leaves percussion out.
         sustain: whether the sustain pedal lengthens notes.
-        workers: processes; None for one a core.
-        overwrite: whether a data set that is already there is replaced.
-        quiet: no progress bar and no summary.
+        workers: number of worker processes; None starts one per core.
+        overwrite: whether an existing data set at `output` is replaced.
+        quiet: shows no progress bar and prints no summary.
 
     Returns:
-        What went into the data set.
+        The counts of what the data set contains.
 
     Raises:
-        CorpusError: no usable MIDI files, or the output folder is taken or can't be written.
-        ParametersError: drum_program is no program.
+        CorpusError: `input` has no usable MIDI files, or `output` exists or can't be written.
+        ParametersError: drum_program is not a General MIDI program.
         OptionError: workers is not positive.
+
+    Example:
+        >>> summary = preprocess("midi_files", "data")
+        >>> summary.songs, summary.skipped
     """
     input, output = Path(input), Path(output)
     codec = CodecSettings(drum_program, sustain)
@@ -125,16 +156,20 @@ def preprocess(
         raise OptionError(f"workers is {workers}: it must be at least 1")
     workers = workers or os.cpu_count() or 1
     files = _midi_files(input)
-    _check_free(output, overwrite)
+    _check_output(output, overwrite)
 
     partial = output.absolute().parent / f".{output.absolute().name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    shutil.rmtree(partial, ignore_errors=True)  # left behind by a run that was killed
     try:
         partial.mkdir(parents=True)
         songs = map_in_order(functools.partial(_read_song, codec=codec), files, workers)
-        names = [file.relative_to(input).as_posix() for file in files]
-        with _bar(songs, len(files), quiet) as bar:  # closed before an error is printed
-            summary = _write(partial, zip(names, bar, strict=True), codec)
+        with (
+            _DatasetWriter(partial, codec) as writer,
+            _progress_bar(songs, len(files), quiet) as bar,  # is closed before an error is printed
+        ):
+            for file, song in zip(files, bar, strict=True):
+                writer.add(file.relative_to(input).as_posix(), song)
+            summary = writer.finish()
         if not summary.songs:
             raise CorpusError(
                 f"{input}: none of its {len(files)} MIDI files can be used "
@@ -142,7 +177,7 @@ def preprocess(
             )
         put_in_place(partial, output)
     except OSError as error:
-        # What stands under the temporary name is, to the user, the output.
+        # The user knows the temporary folder only by the name it was going to have.
         is_partial = error.filename is None or partial.name in str(error.filename)
         name = output if is_partial else error.filename
         raise CorpusError(f"{name}: {error.strerror or error}; no data set was written") from error
@@ -155,12 +190,12 @@ def preprocess(
 
 
 def _midi_files(folder: Path) -> list[Path]:
-    """All MIDI files below a folder, in the order of their names."""
+    """Lists all MIDI files in a folder and its subfolders, sorted by their relative paths."""
     way = "-i takes the folder that holds your MIDI files"
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else "no such folder"
         raise CorpusError(f"{folder}: {kind}: {way}")
-    os.scandir(folder).close()  # os.walk says nothing of a folder that may not be read
+    os.scandir(folder).close()  # raises if the folder can't be read; os.walk would ignore that
     files = list(midi_files(folder))
     if not files and kind_of(folder) == Kind.DATA_SET:
         command = f"train.py -e 100 -d {shlex.quote(str(folder))}"
@@ -172,8 +207,8 @@ def _midi_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
 
 
-def _check_free(output: Path, overwrite: bool) -> None:
-    """Raises CorpusError unless a data set may be put at a path."""
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Raises CorpusError unless a data set may be written to a path."""
     if not output.exists():
         above = existing_part(output)
         if above.is_file():
@@ -198,74 +233,106 @@ def _check_free(output: Path, overwrite: bool) -> None:
 
 
 def _read_song(file: Path, codec: CodecSettings) -> _Song:
-    """Reads and encodes one file; runs in a worker."""
-    no_onsets = np.zeros(NUM_PROGRAMS + 1, np.int64)
-    nothing = _Song(np.empty(0, TOKEN_TYPE), "", 0, 0.0, no_onsets, "", "")
+    """Reads and encodes one file; runs in a worker process."""
     try:
         notes = read_midi(file, codec.sustain)
     except MidiError as error:
         detail = f"{error.reason} (at byte {error.offset})"
-        return nothing._replace(reason="not readable as MIDI", detail=detail)
+        return _Song(skip_reason="not readable as MIDI", skip_detail=detail)
     except OSError as error:
-        return nothing._replace(reason="could not be opened", detail=error.strerror or str(error))
+        detail = error.strerror or str(error)
+        return _Song(skip_reason="could not be opened", skip_detail=detail)
     tokens = encode(notes, codec.drum_program).astype(TOKEN_TYPE)
     if not len(tokens):
-        return nothing._replace(reason="without notes")
+        return _Song(skip_reason="without notes")
     programs = np.where(notes.is_drum, NUM_PROGRAMS, notes.program.astype(np.int64))
-    onsets = np.bincount(programs, minlength=NUM_PROGRAMS + 1)
-    content = hashlib.sha256(tokens.tobytes()).hexdigest()
-    return _Song(tokens, content, len(notes), notes.duration_ms / 3_600_000, onsets, "", "")
+    return _Song(
+        tokens,
+        content_hash=hashlib.sha256(tokens.tobytes()).hexdigest(),
+        num_notes=len(notes),
+        hours=notes.duration_ms / 3_600_000,
+        onsets=np.bincount(programs, minlength=NUM_PROGRAMS + 1),
+    )
 
 
-def _bar(songs: Iterable[_Song], total: int, quiet: bool) -> tqdm[_Song]:
+def _progress_bar(songs: Iterable[_Song], total: int, quiet: bool) -> tqdm[_Song]:
     from tqdm import tqdm
 
     return tqdm(songs, total=total, unit="file", desc="Preprocessing", disable=quiet)
 
 
-def _write(folder: Path, named_songs: Iterable[tuple[str, _Song]], codec: CodecSettings) -> Summary:
-    """Writes the files of a data set, song by song."""
-    summary = Summary()
-    offsets, songs, skipped = [0], [], []
-    first_file: dict[str, str] = {}
-    with (folder / TOKENS_FILE).open("wb") as file:
-        file.write(_npy_header(0))
-        for name, song in named_songs:
-            content, reason, detail = song.content, song.reason, song.detail
-            if content in first_file:
-                reason, detail = "with the same music as another", first_file[content]
-            if reason:
-                skipped.append({"file": name, "reason": reason, "detail": detail})
-                summary.skipped[reason] = summary.skipped.get(reason, 0) + 1
-                continue
-            first_file[content] = name
-            file.write(song.tokens.tobytes())
-            offsets.append(offsets[-1] + len(song.tokens))
-            songs.append({"file": name, "hash": content})
-            summary.notes += song.notes
-            summary.hours += song.hours
-            summary.onsets += song.onsets
-        file.seek(0)
-        file.write(_npy_header(offsets[-1]))
-    summary.songs, summary.tokens = len(songs), offsets[-1]
-    np.save(folder / OFFSETS_FILE, np.array(offsets, OFFSET_TYPE))
-    description = {
-        "format_version": FORMAT_VERSION,
-        "codec": dataclasses.asdict(codec),
-        "tokens": summary.tokens,
-        "notes": summary.notes,
-        "hours": round(summary.hours, 3),
-        "skipped": summary.skipped,
-        "songs": songs,
-        "skipped_files": skipped,
-    }
-    text = json.dumps(description, indent=1) + "\n"
-    (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
-    return summary
+class _DatasetWriter:
+    """Writes the files of a data set, one song at a time.
+
+    Args:
+        folder: an existing, empty folder.
+        codec: the settings with which the songs were encoded.
+    """
+
+    def __init__(self, folder: Path, codec: CodecSettings):
+        self._folder = folder
+        self._codec = codec
+        self._summary = Summary()
+        self._offsets = [0]
+        self._songs: list[SongEntry] = []
+        self._skipped_files: list[SkippedFile] = []
+        self._file_of_hash: dict[str, str] = {}
+        self._tokens_file = (folder / TOKENS_FILE).open("wb")
+        self._tokens_file.write(_npy_header(0))
+
+    def __enter__(self) -> _DatasetWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tokens_file.close()
+
+    def add(self, name: str, song: _Song) -> None:
+        """Appends a song, or notes why its file is skipped."""
+        if song.skip_reason:
+            self._skip(name, song.skip_reason, song.skip_detail)
+        elif song.content_hash in self._file_of_hash:
+            original = self._file_of_hash[song.content_hash]
+            self._skip(name, "with the same music as another", original)
+        else:
+            self._file_of_hash[song.content_hash] = name
+            self._songs.append({"file": name, "hash": song.content_hash})
+            self._tokens_file.write(song.tokens.tobytes())
+            self._offsets.append(self._offsets[-1] + len(song.tokens))
+            self._summary.notes += song.num_notes
+            self._summary.hours += song.hours
+            self._summary.onsets += song.onsets
+
+    def _skip(self, name: str, reason: str, detail: str) -> None:
+        self._skipped_files.append({"file": name, "reason": reason, "detail": detail})
+        self._summary.skipped[reason] = self._summary.skipped.get(reason, 0) + 1
+
+    def finish(self) -> Summary:
+        """Completes the files and returns the counts of what they contain."""
+        summary = self._summary
+        summary.songs, summary.tokens = len(self._songs), self._offsets[-1]
+        self._tokens_file.seek(0)
+        self._tokens_file.write(_npy_header(summary.tokens))
+        np.save(self._folder / OFFSETS_FILE, np.array(self._offsets, OFFSET_TYPE))
+        description: Description = {
+            "format_version": FORMAT_VERSION,
+            "codec": dataclasses.asdict(self._codec),
+            "tokens": summary.tokens,
+            "notes": summary.notes,
+            "hours": round(summary.hours, 3),
+            "skipped": summary.skipped,
+            "songs": self._songs,
+            "skipped_files": self._skipped_files,
+        }
+        text = json.dumps(description, indent=1) + "\n"
+        (self._folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+        return summary
 
 
 def _npy_header(count: int) -> bytes:
-    """The header of a .npy file of tokens: always 128 bytes, so that the count can come last."""
+    """Makes the header of a .npy file of `count` tokens.
+
+    Its length is always 128 bytes, so that it can be overwritten when the count is known.
+    """
     description = {"descr": TOKEN_TYPE.str, "fortran_order": False, "shape": (count,)}
     text = repr(description).ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("ascii")

@@ -1,4 +1,4 @@
-"""Work on many files by several processes, with results in order."""
+"""Calls a function on many files in several processes; results come in the order of the files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import TypeVar
 from midinet.errors import CorpusError
 from midinet.interrupts import ctrl_c_later
 
-_FILES_A_TASK = 8  # enough to hide the cost of passing work to a process
-_TASKS_A_WORKER = 4  # under way or done and not yet taken, so that memory stays small
+_FILES_PER_TASK = 8  # enough to make the cost of passing a task to a process negligible
+_TASKS_PER_WORKER = 4  # pending at a time; a bound, so that unread results do not fill the memory
 
 Result = TypeVar("Result")
 
@@ -25,14 +25,14 @@ Result = TypeVar("Result")
 def map_in_order(
     work: Callable[[Path], Result], files: list[Path], workers: int
 ) -> Iterator[Result]:
-    """Does the work on all files and yields the results in the order of the files.
+    """Yields `work(file)` for each file, in the order of the files.
 
-    Only a few tasks are under way at a time, so memory does not grow with the number of files.
+    Only a few tasks are pending at a time, so memory does not grow with the number of files.
 
     Args:
-        work: a function that a process can be sent by name.
-        files: what to work on.
-        workers: processes; 1 works in this one.
+        work: a picklable function.
+        files: the arguments of its calls.
+        workers: number of worker processes; with 1 the calls run in this process.
 
     Raises:
         CorpusError: a worker process was killed.
@@ -40,25 +40,28 @@ def map_in_order(
     if min(workers, len(files)) == 1:
         yield from map(work, files)
         return
-    # A process that runs TensorFlow has threads, and can't be forked safely.
+    # TensorFlow starts threads, and a process with threads can't be forked safely.
     can_fork = "tensorflow" not in sys.modules and hasattr(os, "fork")
     context = multiprocessing.get_context("fork" if can_fork else "spawn")
-    tasks = (files[first : first + _FILES_A_TASK] for first in range(0, len(files), _FILES_A_TASK))
+    tasks = (
+        files[first : first + _FILES_PER_TASK] for first in range(0, len(files), _FILES_PER_TASK)
+    )
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
-    under_way: collections.deque[concurrent.futures.Future[list[Result]]] = collections.deque()
+    pending: collections.deque[concurrent.futures.Future[list[Result]]] = collections.deque()
     try:
         for task in tasks:
-            # In between it would be lost in a hook of the fork, leave processes behind that nobody
-            # ends, or show the traceback of a worker that does not ignore it yet.
+            # `submit` may start a process. Ctrl-C at that moment could be swallowed by a hook of
+            # the fork, leave a process that nobody ends, or print the traceback of a worker that
+            # does not ignore the signal yet.
             with ctrl_c_later():
-                under_way.append(pool.submit(_do_task, work, task))
-            if len(under_way) >= _TASKS_A_WORKER * workers:
-                yield from under_way.popleft().result()
-        while under_way:
-            yield from under_way.popleft().result()
+                pending.append(pool.submit(_do_task, work, task))
+            if len(pending) >= _TASKS_PER_WORKER * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
     except concurrent.futures.process.BrokenProcessPool as error:
         raise CorpusError(
-            "a worker process was killed, perhaps for want of memory: try fewer --workers"
+            "a worker process was killed, perhaps because memory ran out: try fewer --workers"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -69,13 +72,13 @@ def _do_task(work: Callable[[Path], Result], files: list[Path]) -> list[Result]:
 
 
 def _start_worker() -> None:
-    """Leaves Ctrl-C to the main process, and ends when that is gone, even by kill -9."""
+    """Ignores Ctrl-C, which the main process handles, and exits when that process has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
-    def leave_with_parent() -> None:
+    def exit_with_parent() -> None:
         if parent is not None:
             parent.join()
             os._exit(1)
 
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
