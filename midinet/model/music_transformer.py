@@ -20,6 +20,7 @@ from midinet.backend import keras, tf
 from midinet.codec.settings import CodecSettings
 from midinet.errors import ModelError, OptionError, ParametersError
 from midinet.folders import WEIGHTS_FILE, no_model
+from midinet.model import music_state
 from midinet.model.layers import DecoderBlock, TokenAndPositionEmbedding, other_seed
 from midinet.model.parameters import Parameters
 from midinet.model.released import find_released, read_released
@@ -35,6 +36,7 @@ class MusicTransformer(keras.Model):
     Attributes:
         parameters: the hyperparameters it was built from.
         codec: what its tokens mean (drum program, sustain).
+        hears_state: whether the state of the music is added to its embedding.
         history_of_training: how it was trained, as JSON values; empty for a new model.
 
     Source: Huang et al. 2018, "Music Transformer".
@@ -46,11 +48,13 @@ class MusicTransformer(keras.Model):
         codec: CodecSettings,
         history: dict[str, Any] | None = None,
         save_memory: bool = False,
+        hears_state: bool = False,
     ) -> None:
         super().__init__(name="music_transformer")
         self.parameters = parameters
         self.codec = codec
         self.history_of_training = dict(history or {})
+        self.hears_state = hears_state
         self._save_memory = save_memory
         self.embedding = TokenAndPositionEmbedding(
             parameters.vocab_size,
@@ -58,6 +62,10 @@ class MusicTransformer(keras.Model):
             parameters.embedding_size,
             name="embedding",
         )
+        if hears_state:
+            self.state_embedding = music_state.MusicStateEmbedding(
+                parameters.embedding_size, name="state_embedding"
+            )
         self.blocks = [
             DecoderBlock(parameters, name=f"block_{index}")
             for index in range(parameters.num_blocks)
@@ -71,19 +79,43 @@ class MusicTransformer(keras.Model):
             layer.build(shape)
         self.built = True
 
-    def call(self, ids: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Logits `(B, T, V)`; with a seed `(2,)` int32 as in training, with dropout."""
+    def call(
+        self,
+        ids: tf.Tensor,
+        state: music_state.Features | None = None,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Computes the logits of the next token after each token.
+
+        Args:
+            ids: `(B, T)` tokens.
+            state: the state of the music after each of them. None: they begin a song and have no
+                metronome, so that everything else follows from them. A model that does not hear
+                the state ignores it.
+            dropout_seed: `(2,)` int32: drop activations as in training. None: drop nothing.
+
+        Returns:
+            `(B, T, V)` float32 logits.
+        """
         ids = tf.cast(ids, tf.int32)  # tokens are mostly uint16, by which TensorFlow can't look up
         if ids.shape[1] > self.parameters.sequence_length:
             raise OptionError(
                 f"{ids.shape[1]} tokens: the model takes at most {self.parameters.sequence_length}"
             )
         x = self.embedding(ids)
+        if self.hears_state:
+            x += self.state_embedding(self._state_of(ids) if state is None else state)
         for index, block in enumerate(self.blocks):
             seed = None if dropout_seed is None else other_seed(dropout_seed, 2 * index)
             run = functools.partial(block.__call__, seed=seed)
             x = tf.recompute_grad(run)(x) if self._save_memory else run(x)
         return self.logits(x)
+
+    def _state_of(self, ids: tf.Tensor) -> music_state.Features:
+        """The state of the music after each token of songs that begin with `ids`."""
+        drum_program = -1 if self.codec.drum_program is None else self.codec.drum_program
+        no_beats = tf.fill(tf.shape(ids), music_state.NO_BEAT)
+        return music_state.token_features(ids, tf.constant(drum_program), no_beats)
 
     def weights_by_name(self) -> dict[str, Any]:
         """The variables under the names that other formats and the sampler know them by."""
@@ -93,6 +125,11 @@ class MusicTransformer(keras.Model):
             "logits/kernel": self.logits.kernel,
             "logits/bias": self.logits.bias,
         }
+        if self.hears_state:
+            embedding = self.state_embedding
+            named["program_embedding"] = embedding.program_embedding
+            named["velocity_embedding"] = embedding.velocity_embedding
+            named["state_kernel"] = embedding.state_kernel
         for index, block in enumerate(self.blocks):
             attention = block.attention
             named[f"block_{index}/relative_embedding"] = attention.relative_embedding
@@ -118,13 +155,15 @@ def build_model(
     codec: CodecSettings | None = None,
     history: dict[str, Any] | None = None,
     save_memory: bool = False,
+    hears_state: bool = False,
 ) -> MusicTransformer:
     """Makes a model with fresh random weights, all of its variables created.
 
     With `save_memory` the gradient computes each block's activations again instead of keeping
-    them.
+    them. With `hears_state` the state of the music is added to the embedding.
     """
-    model = MusicTransformer(parameters, codec or CodecSettings(), history, save_memory)
+    codec = codec or CodecSettings()
+    model = MusicTransformer(parameters, codec, history, save_memory, hears_state)
     model.build()
     return model
 
@@ -142,6 +181,7 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
         "format_version": FORMAT_VERSION,
         "parameters": model.parameters.to_dict(),
         "codec": dataclasses.asdict(model.codec),
+        "hears_state": model.hears_state,
         "training": model.history_of_training,
     }
     # Keras insists on the ending .weights.h5
@@ -183,7 +223,8 @@ def open_model(folder: str | Path) -> MusicTransformer:
         if released:
             return _open_released(released)
         raise no_model(folder)
-    model = build_model(*_read_description(folder / PARAMETERS_FILE))
+    parameters, codec, history, hears_state = _read_description(folder / PARAMETERS_FILE)
+    model = build_model(parameters, codec, history, hears_state=hears_state)
     with open(folder / WEIGHTS_FILE, "rb"):
         pass  # where it may not be read, the system says it better than HDF5
     try:
@@ -204,8 +245,10 @@ def _open_released(checkpoint: str) -> MusicTransformer:
     return model
 
 
-def _read_description(path: Path) -> tuple[Parameters, CodecSettings, dict[str, Any]]:
-    """Reads the parameters.json of a model folder: hyperparameters, codec settings, history."""
+def _read_description(path: Path) -> tuple[Parameters, CodecSettings, dict[str, Any], bool]:
+    """Reads a model folder's hyperparameters, codec settings, history and whether it hears the
+    state of the music.
+    """
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         version = description["format_version"]
@@ -216,8 +259,11 @@ def _read_description(path: Path) -> tuple[Parameters, CodecSettings, dict[str, 
         parameters = Parameters.from_dict(description["parameters"])
         codec = CodecSettings.from_dict(description["codec"])
         history = dict(description.get("training", {}))
+        hears_state = description.get("hears_state", False)  # older folders do not say
+        if not isinstance(hears_state, bool):
+            raise ValueError(f"hears_state is {hears_state!r}")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"{path} does not describe a model: {error!r}") from error
     except ParametersError as error:
         raise ModelError(f"{path}: {error}") from error
-    return parameters, codec, history
+    return parameters, codec, history, hears_state

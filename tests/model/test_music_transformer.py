@@ -8,6 +8,7 @@ import pytest
 
 from midinet.codec.settings import CodecSettings
 from midinet.errors import ModelError, OptionError
+from midinet.model.music_state import window_features
 from midinet.model.music_transformer import build_model, open_model, save_model
 from midinet.model.parameters import Parameters
 
@@ -159,3 +160,44 @@ def test_a_full_disk_is_seen_beforehand(folder, model, monkeypatch):
     with pytest.raises(ModelError, match="1 MiB are not free"):
         save_model(model, folder)
     open_model(folder)
+
+
+@pytest.fixture(scope="module")
+def hearing_model():
+    return build_model(TINY, hears_state=True)
+
+
+def test_the_state_of_the_music_follows_from_the_tokens_alone(hearing_model):
+    state = window_features(IDS, hearing_model.codec.drum_program)
+    np.testing.assert_allclose(hearing_model(IDS), hearing_model(IDS, state), atol=1e-6)
+
+
+def test_a_model_hears_what_sounds_and_the_metronome(hearing_model):
+    state = window_features(IDS, hearing_model.codec.drum_program)
+    others = [
+        state._replace(note_ages=np.full_like(state.note_ages, 7)),
+        state._replace(program_ages=np.full_like(state.program_ages, 7)),
+        state._replace(program=state.program + 1),
+        state._replace(level=np.full_like(state.level, 3)),
+        state._replace(now_steps=state.now_steps + 1),
+        state._replace(beat=np.full_like(state.beat, 0.5)),
+    ]
+    expected = hearing_model(IDS, state)
+    for other in others:
+        assert np.abs(hearing_model(IDS, other) - expected).max() > 1e-4
+
+
+def test_a_model_folder_says_whether_its_model_hears_the_state(hearing_model, model, tmp_path):
+    for name, saved in (("hearing", hearing_model), ("plain", model)):
+        save_model(saved, tmp_path / name)
+        opened = open_model(tmp_path / name)
+        assert opened.hears_state == (name == "hearing")
+        np.testing.assert_array_equal(opened(IDS), saved(IDS))
+
+
+def test_a_folder_from_before_the_state_opens_without_it(model, tmp_path):
+    save_model(model, tmp_path)
+    description = json.loads((tmp_path / "parameters.json").read_text())
+    del description["hears_state"]
+    (tmp_path / "parameters.json").write_text(json.dumps(description))
+    np.testing.assert_array_equal(open_model(tmp_path)(IDS), model(IDS))
