@@ -141,7 +141,7 @@ def judge(folder: Path, corpus: Corpus, variants: dict[str, Settings]) -> None:
         )
         for name, pieces in sets.items()
     ]
-    print(comparison.table(musics))
+    print(comparison.compare(musics).render())
 
 
 def main() -> int:

@@ -1,1 +1,1 @@
-"""Measures music and compares sets of it: `python -m midinet.report`."""
+"""Measures music and compares sets of it. Run it as `python -m midinet.report`."""

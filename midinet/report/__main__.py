@@ -11,19 +11,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m midinet.report", description="Measures music, or compares sets of it."
     )
     music = "a data set made by preprocess.py, a folder of MIDI files or a MIDI file"
-    parser.add_argument("first", metavar="A", help=f"{music}; the real music, say")
+    parser.add_argument("first", metavar="A", help=f"{music}; usually real music")
     parser.add_argument(
-        "others", metavar="B", nargs="*", help="more; the composed music, say (default: none)"
+        "others", metavar="B", nargs="*", help="more of them; usually composed music"
     )
     parser.add_argument(
         "--training",
         metavar="PATH",
-        help="the music the model learned from: are pieces copied? (default: not asked)",
+        help="the music that the model was trained on, to find copies of it (default: no search)",
     )
     parser.add_argument(
         "--held_out",
         action="store_true",
-        help="A, a data set: only the songs kept for validation; copies are of its others",
+        help="measure only A's validation songs; find copies of its training songs",
     )
     parser.add_argument(
         "--seconds",
@@ -38,9 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first, others = options.pop("first"), options.pop("others")
 
     def action() -> None:
-        from midinet.report.comparison import (
-            report,  # here, so that a missing package becomes one line
-        )
+        # Imported here, so that cli.run turns a missing package into one line.
+        from midinet.report.comparison import report
 
         print(report(first, *others, **options))
 

@@ -1,9 +1,9 @@
-"""Compares sets of music: what `python -m midinet.report A [B ...]` does.
+"""Compares sets of music: the work of `python -m midinet.report A [B ...]`.
 
-Each set is a data set folder, a folder of MIDI files or one MIDI file. The table gives the mean
-and the standard deviation of every metric over the pieces, and how far the values of each other
-set are from those of A. With A real music and the others composed, the one closest to A wins. What
-is measured, and how: metrics.py and quoting.py.
+A set is a data set folder, a folder of MIDI files or one MIDI file. The table gives the mean and
+the standard deviation of every metric over the pieces of a set, and the distance between each
+other set and A. If A is real music and the others are composed, the set closest to A is the best.
+metrics.py and quoting.py define what is measured.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import itertools
 import math
 import string
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
@@ -37,28 +38,38 @@ REPETITION = "repeated windows"
 COPYING = "windows copied from training"
 
 
-class MusicSet(NamedTuple):
+@dataclass(frozen=True)
+class MusicSet:
     """A set of music and what was measured on it.
 
     Attributes:
-        name: where it is, and which part of it.
-        seconds: how long it is in all.
-        values: for each metric `(P,)` one value a piece; NaN where it makes no sense.
+        name: its path, and which part of it was measured.
+        duration_s: total duration of its pieces in seconds.
+        values: for each metric `(P,)` one value per piece; NaN if it makes no sense for the piece.
     """
 
     name: str
-    seconds: float
+    duration_s: float
     values: Mapping[str, np.ndarray]
+
+    @property
+    def num_pieces(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def known(self, title: str) -> np.ndarray:
+        """Returns the values of a metric without the NaNs."""
+        known: np.ndarray = self.values[title][~np.isnan(self.values[title])]
+        return known
 
 
 def load_music(path: str | Path) -> list[Notes]:
     """Reads the pieces of a data set folder, of a folder of MIDI files, or of one MIDI file.
 
-    A MIDI file of a folder that can't be read, or has no notes, is left out.
+    MIDI files in a folder that can't be read, or that have no notes, are skipped.
 
     Raises:
-        CorpusError: there is no music.
-        MidiError: the one file is no MIDI file.
+        CorpusError: if there is no music.
+        MidiError: if `path` is a file, but not a MIDI file.
     """
     path = Path(path)
     if (path / DESCRIPTION_FILE).is_file():
@@ -71,7 +82,7 @@ def load_music(path: str | Path) -> list[Notes]:
     elif path.exists():
         pieces = [read_midi(path)]
     else:
-        raise CorpusError(f"{path} is not there: name a data set, a folder or a MIDI file")
+        raise CorpusError(f"{path} does not exist: name a data set, a folder or a MIDI file")
     pieces = [notes for notes in pieces if len(notes)]
     if not pieces:
         raise CorpusError(f"{path} holds no music: no data set, and no MIDI file with notes")
@@ -95,12 +106,12 @@ def measure(
 
     Args:
         pieces: the music.
-        training: the songs to look for copies in; None: copying is not measured.
-        is_training: the pieces are those songs, in the same order: each is compared with the
-            others, which tells how much real music quotes real music.
+        training: the songs to search for copies; None if copying is not to be measured.
+        is_training: whether the pieces are those songs, in the same order. Each is then compared
+            with the others, which shows how much real music quotes real music.
 
     Returns:
-        For each metric `(P,)` one value a piece.
+        For each metric `(P,)` one value per piece.
     """
     rows = []
     for i, notes in enumerate(tqdm(pieces, desc="Measuring", unit="piece", disable=None)):
@@ -113,10 +124,11 @@ def measure(
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """How far the values of two sets are apart: the average way from one set's to the other's.
+    """Returns the Wasserstein distance of first order between the values of two sets.
 
-    The Wasserstein distance of first order: unlike a difference of means it sees that values
-    scatter too much or too little. NaN where a set has no value.
+    This is how far the values of one set have to be moved on average to become those of the other.
+    Unlike a difference of means it also grows when values scatter too much or too little. It is
+    NaN if a set has no value.
     """
     first, second = (np.sort(values[~np.isnan(values)]) for values in (first, second))
     if not len(first) or not len(second):
@@ -126,80 +138,93 @@ def distance(first: np.ndarray, second: np.ndarray) -> float:
     return float((np.abs(shares[0] - shares[1]) * np.diff(values)).sum())
 
 
-def table(sets: Sequence[MusicSet]) -> str:
-    """The figures of the sets, and how far the others are from the first, as lines of text."""
-    titles = list(sets[0].values)
-    lines = []
-    for letter, music in zip(LETTERS, sets, strict=False):
-        count = len(music.values[titles[0]])
-        clock = f"{int(music.seconds) // 60}:{int(music.seconds) % 60:02d}"
-        lines.append(f"{letter}: {music.name} ({count} piece{'s' * (count != 1)}, {clock})")
-    letters = LETTERS[: len(sets)]
-    head = f"{'':28}" + "".join(f"{letter + ' mean':>9} {'± sd':<9}" for letter in letters)
-    lines += ["", (head + "".join(f"{f'A to {other}':>8} " for other in letters[1:])).rstrip()]
-    scaled, is_closest = _distances(sets)
-    for row, title in enumerate(titles):
-        line = f"{title:28}" + "".join(_mean_and_spread(music.values[title]) for music in sets)
-        for apart, closest in zip(scaled[row], is_closest[row], strict=True):
-            shown = f"{apart:.2f}" if math.isfinite(apart) else "-"
-            line += f"{shown:>8}{'*' if closest else ' '}"
-        lines.append(line.rstrip())
-    if len(sets) > 1:
-        lines += ["", *_summary(letters[1:], titles, scaled, is_closest)]
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Comparison:
+    """How far sets of music are from the first of them.
 
-
-def _distances(sets: Sequence[MusicSet]) -> tuple[np.ndarray, np.ndarray]:
-    """How far the other sets are from the first.
-
-    Returns:
-        `(metrics, sets - 1)` the distances in standard deviations of the first, NaN where there is
-        none; and whether a set comes closest, all false where none is closer than another. In
-        copying none is: there less is better.
+    Attributes:
+        sets: the sets; the table and the picture call them A, B, C ...
+        is_ranked: `(metrics,)` whether being close to A is good. In copying less is better.
+        distances: `(metrics, sets - 1)` in standard deviations of A; NaN if there is none.
+        is_closest: `(metrics, sets - 1)` whether this set is the closest to A. All are false where
+            no set is closer than another, and where a metric is not ranked.
     """
-    apart = np.array(
-        [
-            [distance(values, other.values[title]) for other in sets[1:]]
-            for title, values in sets[0].values.items()
-        ]
-    ).reshape(len(sets[0].values), len(sets) - 1)
-    known = [values[~np.isnan(values)] for values in sets[0].values.values()]
-    spread = np.array([values.std() if len(values) else math.nan for values in known])[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = np.where(apart == 0, 0.0, apart / spread)
-    scaled[~np.isfinite(scaled)] = math.nan
-    apart[[title == COPYING for title in sets[0].values]] = math.nan
-    far = np.where(np.isnan(apart), np.inf, apart)
-    least = far.min(axis=1, keepdims=True, initial=np.inf)
-    return scaled, (far == least) & (far > least).any(axis=1, keepdims=True)
+
+    sets: Sequence[MusicSet]
+    is_ranked: np.ndarray
+    distances: np.ndarray
+    is_closest: np.ndarray
+
+    @property
+    def titles(self) -> list[str]:
+        return list(self.sets[0].values)
+
+    @property
+    def letters(self) -> str:
+        return LETTERS[: len(self.sets)]
+
+    def render(self) -> str:
+        """Returns the table as lines of text."""
+        lines = []
+        for letter, music in zip(self.letters, self.sets, strict=True):
+            count, (minutes, seconds) = music.num_pieces, divmod(int(music.duration_s), 60)
+            pieces = f"{count} piece{'s' * (count != 1)}, {minutes}:{seconds:02d}"
+            lines.append(f"{letter}: {music.name} ({pieces})")
+        head = f"{'':28}" + "".join(f"{f'{letter} mean':>9} {'± sd':<9}" for letter in self.letters)
+        head += "".join(f"{f'A to {other}':>8} " for other in self.letters[1:])
+        lines += ["", head.rstrip()]
+        for title, distances, is_closest in zip(
+            self.titles, self.distances, self.is_closest, strict=True
+        ):
+            line = f"{title:28}" + "".join(_mean_and_deviation(s.known(title)) for s in self.sets)
+            for value, closest in zip(distances, is_closest, strict=True):
+                shown = "-" if math.isnan(value) else f"{value:.2f}"
+                line += f"{shown:>8}{'*' if closest else ' '}"
+            lines.append(line.rstrip())
+        if len(self.sets) > 1:
+            lines += ["", *self._summary()]
+        return "\n".join(lines)
+
+    def _summary(self) -> Iterator[str]:
+        """Yields the lines that say which set is closest to A."""
+        yield "distances: Wasserstein, in standard deviations of A; * marks the closest set"
+        known = [column[~np.isnan(column)] for column in self.distances[self.is_ranked].T]
+        medians = [float(np.median(column)) if len(column) else math.nan for column in known]
+        others = self.letters[1:]
+        yield "median distance from A: " + ", ".join(
+            f"{letter} {median:.2f}" for letter, median in zip(others, medians, strict=True)
+        )
+        if len(others) > 1:
+            wins = self.is_closest.sum(axis=0)
+            counts = ", ".join(f"{letter} {won}" for letter, won in zip(others, wins, strict=True))
+            yield f"metrics, of {self.is_ranked.sum()}, in which a set is closest to A: {counts}"
+        if not self.is_ranked.all():
+            yield "copying does not count here, because less of it is better"
 
 
-def _summary(
-    letters: str, titles: Sequence[str], scaled: np.ndarray, is_closest: np.ndarray
-) -> list[str]:
-    """Which set comes closest to the first. Copying does not count: there less is better."""
-    counts = np.array([title != COPYING for title in titles])
-    lines = ["distances are average ones, in standard deviations of A (Wasserstein); * the closest"]
-    middle = [
-        float(np.median(column[~np.isnan(column)])) if not np.isnan(column).all() else math.nan
-        for column in scaled[counts].T
+def compare(sets: Sequence[MusicSet]) -> Comparison:
+    """Compares sets of music with the first of them, all of which have the same metrics."""
+    titles = list(sets[0].values)
+    distances = np.array(
+        [[distance(sets[0].values[t], other.values[t]) for other in sets[1:]] for t in titles]
+    ).reshape(len(titles), len(sets) - 1)
+    deviations = [
+        sets[0].known(title).std() if len(sets[0].known(title)) else 0 for title in titles
     ]
-    said = ", ".join(f"{letter} {value:.2f}" for letter, value in zip(letters, middle, strict=True))
-    lines.append(f"median distance from A: {said}")
-    if len(letters) > 1:
-        wins = is_closest[counts].sum(axis=0)
-        said = ", ".join(f"{letter} {won}" for letter, won in zip(letters, wins, strict=True))
-        lines.append(f"closest to A in so many of {counts.sum()} measures: {said}")
-    if COPYING in titles:
-        lines.append("copying is left out of this: there less is better")
-    return lines
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.where(distances == 0, 0.0, distances / np.array(deviations)[:, None])
+    scaled[~np.isfinite(scaled)] = math.nan
+    is_ranked = np.array([title != COPYING for title in titles])
+    distances = np.where(np.isnan(distances) | ~is_ranked[:, None], np.inf, distances)
+    least = distances.min(axis=1, keepdims=True, initial=np.inf)
+    is_closest = (distances == least) & (distances > least).any(axis=1, keepdims=True)
+    return Comparison(sets, is_ranked, scaled, is_closest)
 
 
-def _mean_and_spread(values: np.ndarray) -> str:
-    known = values[~np.isnan(values)]
+def _mean_and_deviation(known: np.ndarray) -> str:
     if not len(known):
         return f"{'-':>9} {'':9}"
-    return f"{known.mean():9.3f} {'± ' + format(known.std(), '.3f'):<9}"
+    return f"{known.mean():9.3f} {f'± {known.std():.3f}':<9}"
 
 
 def report(
@@ -213,43 +238,41 @@ def report(
     """Measures one set of music, or compares others with it.
 
     Args:
-        first: a data set folder, a folder of MIDI files or a MIDI file; real music, say.
-        others: more of them; composed music, say.
-        training: the music the model learned from, to look for copies. A set that is the same
-            folder is not searched in itself: each of its songs is compared with the others.
-        held_out: take of `first`, a data set, only the songs that train.py keeps for validation,
-            and look for copies in those it trains on.
-        seconds: measure only so much of the beginning of each piece: a long one repeats more, and
-            has more instruments, than a short one.
-        png: where to draw the distributions; an older picture there is replaced.
+        first: a data set folder, a folder of MIDI files or a MIDI file; usually real music.
+        others: more of them; usually composed music.
+        training: the music that the model was trained on, to search for copies. If a set is this
+            same folder, each of its songs is compared with its other songs.
+        held_out: measure only those songs of `first`, a data set, that train.py keeps for
+            validation, and search for copies of the songs that it trains on.
+        seconds: measure only the first seconds of each piece. Long pieces repeat more and have
+            more instruments than short ones.
+        png: draw the distributions to this file, replacing an older one.
 
     Returns:
         The table.
 
     Raises:
-        CorpusError: a path holds no music.
-        MidiError: a path is a file, but no MIDI file.
-        OptionError: too many sets, or an argument that makes no sense.
-        OSError: the picture can't be written.
+        CorpusError: if a path holds no music.
+        MidiError: if a path is a file, but not a MIDI file.
+        OptionError: if there are too many sets or an argument makes no sense.
+        OSError: if the picture can't be written.
     """
     if len(others) >= len(LETTERS):
-        raise OptionError(f"{1 + len(others)} sets of music: {len(LETTERS)} at most")
+        raise OptionError(f"{1 + len(others)} sets of music: at most {len(LETTERS)} are allowed")
     if held_out and training is not None:
-        raise OptionError("training and held_out: the second says itself what was trained on")
+        raise OptionError("training and held_out exclude each other: held_out knows the training")
     if seconds is not None and not seconds > 0:
         raise OptionError(f"seconds is {seconds:g}: it must be above 0")
     if png is not None:
         _check_picture(Path(png))
-    index = None
-    music: list[tuple[str, list[Notes]]] = []
+    pieces = load_music(first)
     if held_out:
-        songs = load_music(first)
         trained_on, validation = open_corpus(first).split()
-        index = PassageIndex([songs[i] for i in trained_on])
-        music.append((f"{first}, held-out songs", [songs[i] for i in validation]))
+        index: PassageIndex | None = PassageIndex([pieces[i] for i in trained_on])
+        music = [(f"{first}, held-out songs", [pieces[i] for i in validation])]
     else:
-        music.append((str(first), load_music(first)))
         index = PassageIndex(load_music(training)) if training is not None else None
+        music = [(str(first), pieces)]
     music += [(str(path), load_music(path)) for path in others]
 
     sets = []
@@ -258,13 +281,14 @@ def report(
             pieces = [_beginning(notes, seconds) for notes in pieces]
         values = measure(pieces, index, is_training=_is_same(name, training))
         sets.append(MusicSet(name, sum(notes.duration_ms for notes in pieces) / 1000, values))
+    comparison = compare(sets)
     if png is not None:
-        draw(sets, png)
-    return table(sets)
+        draw(comparison, png)
+    return comparison.render()
 
 
 def _check_picture(path: Path) -> None:
-    """Fails before the work, and where a slip would replace somebody's music by a picture."""
+    """Raises an error before any work is done, so that no typo replaces music by a picture."""
     if path.suffix.lower() != ".png":
         raise OptionError(f"png is {path}: name a file that ends in .png")
     if not path.parent.is_dir():
@@ -272,7 +296,7 @@ def _check_picture(path: Path) -> None:
 
 
 def _beginning(notes: Notes, seconds: float) -> Notes:
-    """The first seconds of a piece, counted from its first note."""
+    """Returns the first seconds of a piece, counted from its first note."""
     end_ms = notes.start_ms.min() + 1000 * seconds
     notes = notes[notes.start_ms < end_ms]
     return dataclasses.replace(notes, end_ms=np.minimum(notes.end_ms, end_ms))
@@ -282,33 +306,38 @@ def _is_same(path: str | Path, training: str | Path | None) -> bool:
     return training is not None and Path(path).resolve() == Path(training).resolve()
 
 
-def draw(sets: Sequence[MusicSet], path: str | Path) -> None:
-    """Draws a PNG with a panel a metric: a dot a piece, and a line at the mean of each set."""
-    titles = list(sets[0].values)
+def draw(comparison: Comparison, path: str | Path) -> None:
+    """Draws a PNG with a panel per metric: a dot per piece and a line at the mean of each set."""
     num_columns = 4
-    num_rows = math.ceil(len(titles) / num_columns)
+    num_rows = math.ceil(len(comparison.titles) / num_columns)
     spacing = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    height = 0.5 + 0.2 * len(sets) + 2.6 * num_rows
+    height = 0.5 + 0.2 * len(comparison.sets) + 2.6 * num_rows
     figure = Figure((13, height), DPI, facecolor="white", layout=spacing)
     panels = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
-    for axes, title in zip(panels, titles, strict=False):
-        style_axes(axes)
-        axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
-        axes.grid(axis="y", color=GRID, linewidth=0.7)
-        axes.set_xlim(-0.5, len(sets) - 0.5)
-        axes.set_xticks(range(len(sets)), LETTERS[: len(sets)], fontweight="bold")
-        for place, (music, colour) in enumerate(zip(sets, itertools.cycle(COLOURS), strict=False)):
-            values = np.sort(music.values[title][~np.isnan(music.values[title])])
-            # Spread sideways by rank with the golden ratio: neighbours never cover each other.
-            sideways = place + 0.6 * (np.arange(len(values)) * 0.618 % 1 - 0.5)
-            axes.scatter(sideways, values, s=14, color=colour, alpha=0.55, linewidths=0)
-            if len(values):
-                axes.hlines(values.mean(), place - 0.36, place + 0.36, color=INK, linewidth=1.6)
-        if axes.get_ylim()[0] < 0:  # no measure is: all values are nearly alike
-            axes.set_ylim(0 - 0.04 * axes.get_ylim()[1], None)
-    for axes in panels[len(titles) :]:
+    for axes, title in zip(panels, comparison.titles, strict=False):
+        _draw_metric(axes, comparison, title)
+    for axes in panels[len(comparison.titles) :]:
         axes.set_axis_off()
-    names = [f"{letter}: {music.name}" for letter, music in zip(LETTERS, sets, strict=False)]
-    heading = drawable("\n".join(names))
+    names = zip(comparison.letters, comparison.sets, strict=True)
+    heading = drawable("\n".join(f"{letter}: {music.name}" for letter, music in names))
     figure.suptitle(heading, x=0.01, ha="left", color=INK, parse_math=False, fontsize=11)
     write_png(figure, path)
+
+
+def _draw_metric(axes: Axes, comparison: Comparison, title: str) -> None:
+    style_axes(axes)
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    axes.set_xlim(-0.5, len(comparison.sets) - 0.5)
+    axes.set_xticks(range(len(comparison.sets)), comparison.letters, fontweight="bold")
+    colours = itertools.cycle(COLOURS)
+    for column, (music, colour) in enumerate(zip(comparison.sets, colours, strict=False)):
+        values = np.sort(music.known(title))
+        # Spread sideways by rank with the golden ratio, so that neighbours never overlap.
+        sideways = column + 0.6 * (np.arange(len(values)) * 0.618 % 1 - 0.5)
+        axes.scatter(sideways, values, s=14, color=colour, alpha=0.55, linewidths=0)
+        if len(values):
+            axes.hlines(values.mean(), column - 0.36, column + 0.36, color=INK, linewidth=1.6)
+    # No metric is negative, but where all values are nearly equal the axis begins below 0.
+    if axes.get_ylim()[0] < 0:
+        axes.set_ylim(0 - 0.04 * axes.get_ylim()[1], None)

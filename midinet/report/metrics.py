@@ -1,14 +1,15 @@
-"""What can be measured on a piece of music: functions from notes to a number.
+"""Metrics of a piece of music: functions from notes to a number.
 
-The definitions are those of MusPy (Dong et al. 2020, "MusPy: A Toolkit for Symbolic Music
-Generation") where it has one; pitch-class entropy, scale consistency and groove consistency are
-the three that the Multitrack Music Transformer (Dong et al. 2023) was judged by. A metric that
-makes no sense for a piece (the scale of a drum solo) is NaN.
+Where MusPy (Dong et al. 2020, "MusPy: A Toolkit for Symbolic Music Generation") defines a metric,
+its definition is used. Pitch-class entropy, scale consistency and groove consistency are the three
+that the Multitrack Music Transformer (Dong et al. 2023) was evaluated with. A metric that makes no
+sense for a piece, such as the scale of a drum solo, is NaN.
 
-Times are in seconds here. Percussion counts as sounding for 100 ms, whatever its file says: that
-is how midinet writes it. MusPy counts beats and bars by the file's own beat grid, but composed
-music has none: tokens tell milliseconds. So the beat is estimated from the onsets, for every piece
-the same way, as one tempo a piece; figures compare within a report, and not with those of papers.
+Times are in seconds. Percussion sounds for 100 ms, whatever the file says, because that is how
+midinet writes it. MusPy counts beats and bars on the beat grid of the file, but composed music has
+none, because tokens count milliseconds. So one tempo per piece is estimated from its onsets, in
+the same way for every piece. The figures can be compared within a report, but not with those in
+papers.
 """
 
 from __future__ import annotations
@@ -23,39 +24,39 @@ from midinet.codec.decoding import DRUM_STEPS
 from midinet.codec.vocabulary import NUM_PITCHES, STEP_MS
 from midinet.midi.notes import Notes
 
-BEATS_A_BAR = 4
-POSITIONS_A_BAR = 16
+BEATS_PER_BAR = 4
+POSITIONS_PER_BAR = 16
 _PITCH_CLASSES = 12
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
 
-# The tempo is looked for within these, and believed to lie near the usual one.
-_FASTEST_BEAT_S, _SLOWEST_BEAT_S, _USUAL_BEAT_S = 0.3, 1.2, 0.5
+# The beat is searched for within these bounds and expected to be near the usual one.
+_MIN_BEAT_S, _MAX_BEAT_S, _USUAL_BEAT_S = 0.3, 1.2, 0.5
 _TEMPO_SPREAD_OCTAVES = 0.9
 _GRID_S = STEP_MS / 1000
-_LONGEST_ESTIMATED_S = 600  # more music does not make the tempo clearer
+_MAX_ESTIMATED_S = 600  # more music does not make the tempo clearer
 
 
 def notes_per_second(notes: Notes) -> float:
-    """Notes, percussion included, per second from the first onset to the last release."""
+    """Notes per second from the first onset to the last release, percussion included."""
     start, end = _times_s(notes)
-    lasts_s = end.max(initial=0.0) - start.min(initial=np.inf)
-    return float(len(notes) / lasts_s) if lasts_s > 0 else math.nan
+    duration_s = end.max(initial=0.0) - start.min(initial=np.inf)
+    return float(len(notes) / duration_s) if duration_s > 0 else math.nan
 
 
 def polyphony(notes: Notes) -> float:
-    """The mean number of pitches that sound while any does, percussion ignored (MusPy)."""
+    """Mean number of pitches sounding at once, silence and percussion ignored (as in MusPy)."""
     melodic = notes[~notes.is_drum]
     start, end = _times_s(melodic)
-    any_s = _covered_s(start, end)
-    if not any_s:
+    any_pitch_s = _covered_s(start, end)
+    if not any_pitch_s:
         return math.nan
-    # Pitches are laid end to end in time, so that one sweep covers each by itself.
-    apart = melodic.pitch * (end.max() + 1.0)
-    return _covered_s(start + apart, end + apart) / any_s
+    # Each pitch gets a stretch of time of its own, so that one sweep measures them all separately.
+    offset = melodic.pitch * (end.max() + 1.0)
+    return _covered_s(start + offset, end + offset) / any_pitch_s
 
 
 def num_instruments(notes: Notes) -> float:
-    """How many programs play; percussion counts as one more."""
+    """Number of programs that play; percussion counts as one more."""
     programs = np.unique(notes.program[~notes.is_drum])
     return float(len(programs) + notes.is_drum.any()) if len(notes) else math.nan
 
@@ -63,7 +64,9 @@ def num_instruments(notes: Notes) -> float:
 def pitch_class_entropy(notes: Notes) -> float:
     """Entropy in bits of the twelve pitch classes, percussion ignored.
 
-    0 is one pitch class only, 3.58 all twelve alike; music in a key is between 2.5 and 3.2.
+    It is 0 for a single pitch class and 3.58 if all twelve are equally frequent; music in a key
+    mostly has 2.5 to 3.2.
+
     Source: Wu and Yang 2020 ("The Jazz Transformer on the Front Line"), as in MusPy.
     """
     share = _pitch_class_shares(notes)
@@ -72,9 +75,10 @@ def pitch_class_entropy(notes: Notes) -> float:
 
 
 def scale_consistency(notes: Notes) -> float:
-    """The share of notes in the scale that fits best, percussion ignored.
+    """Share of the notes that belong to the scale that fits best, percussion ignored.
 
-    Over the twelve major scales, whose notes are those of the twelve natural minor ones too.
+    The twelve major scales are tried, which have the same notes as the twelve natural minor ones.
+
     Source: Mogren 2016 (C-RNN-GAN), as in MusPy.
     """
     share = _pitch_class_shares(notes)
@@ -84,28 +88,30 @@ def scale_consistency(notes: Notes) -> float:
 
 
 def groove_consistency(notes: Notes) -> float:
-    """How alike neighbouring bars are in where notes begin: 1 is the same rhythm throughout.
+    """Similarity of the rhythms of neighbouring bars: 1 means the same rhythm throughout.
 
-    One minus the mean Hamming distance, per position, of the onset patterns of neighbouring bars;
-    16 positions a bar of four beats of the estimated tempo. NaN under two bars.
+    It is one minus the mean Hamming distance, per position, between the onset patterns of
+    neighbouring bars. A bar is four beats of the estimated tempo and has 16 positions. NaN if the
+    piece has fewer than two bars.
+
     Source: Wu and Yang 2020, as in MusPy.
     """
     if not len(notes):
         return math.nan
-    position_s = estimate_beat_s(notes) * BEATS_A_BAR / POSITIONS_A_BAR
+    position_s = estimate_beat_s(notes) * BEATS_PER_BAR / POSITIONS_PER_BAR
     start = notes.start_ms / 1000
     position = np.rint((start - start.min()) / position_s).astype(np.int64)
-    num_bars = int(position.max()) // POSITIONS_A_BAR + 1
+    num_bars = int(position.max()) // POSITIONS_PER_BAR + 1
     if num_bars < 2:
         return math.nan
-    has_onset = np.zeros(num_bars * POSITIONS_A_BAR, bool)
+    has_onset = np.zeros(num_bars * POSITIONS_PER_BAR, bool)
     has_onset[position] = True
-    bars = has_onset.reshape(num_bars, POSITIONS_A_BAR)
+    bars = has_onset.reshape(num_bars, POSITIONS_PER_BAR)
     return float(1 - (bars[1:] != bars[:-1]).mean())
 
 
 def empty_beat_rate(notes: Notes) -> float:
-    """The share of beats (of the estimated tempo) in which nothing sounds.
+    """Share of the beats, at the estimated tempo, in which nothing sounds.
 
     Source: Dong et al. 2018 (MuseGAN), as in MusPy.
     """
@@ -120,7 +126,7 @@ def empty_beat_rate(notes: Notes) -> float:
 
 
 def longest_silence_s(notes: Notes) -> float:
-    """The longest time in seconds, between the first and the last note, without a sound."""
+    """Longest silence in seconds between the first and the last note."""
     if not len(notes):
         return math.nan
     start, end = _times_s(notes)
@@ -130,20 +136,25 @@ def longest_silence_s(notes: Notes) -> float:
 
 
 def percussion_share(notes: Notes) -> float:
-    """The share of notes that are percussion."""
+    """Share of the notes that are percussion."""
     return float(notes.is_drum.mean()) if len(notes) else math.nan
 
 
 def estimate_beat_s(notes: Notes) -> float:
-    """The length of a beat in seconds, 0.3 to 1.2 (200 to 50 beats a minute), from the onsets.
+    """Estimates the length of a beat from the onsets.
 
-    The lag at which the onsets are most like themselves, weighted towards 120 beats a minute on
-    a logarithmic scale, then made exact by the same likeness 2, 4, 8 and 16 beats away: a grid of
-    10 ms alone would drift by a beat in a minute. Half and double tempo can be taken for each
-    other. Source: Ellis 2007 ("Beat Tracking by Dynamic Programming"), section 3.2, on notes.
+    It is the lag with the highest autocorrelation of the onsets, weighted towards 120 beats per
+    minute on a logarithmic scale. The autocorrelation at 2, 4, 8 and 16 beats then refines it,
+    because an error of half a 10 ms grid step would add up to a whole beat within a minute. The
+    estimate may be half or double the true tempo.
+
+    Returns:
+        Seconds, 0.3 to 1.2 (200 to 50 beats per minute).
+
+    Source: Ellis 2007 ("Beat Tracking by Dynamic Programming"), section 3.2, applied to notes.
     """
     start = notes.start_ms / 1000
-    start = start[start < start.min(initial=np.inf) + _LONGEST_ESTIMATED_S]
+    start = start[start < start.min(initial=np.inf) + _MAX_ESTIMATED_S]
     if len(start) < 2:
         return _USUAL_BEAT_S
     steps = np.rint((start - start.min()) / _GRID_S).astype(np.int64)
@@ -151,33 +162,33 @@ def estimate_beat_s(notes: Notes) -> float:
     onsets = np.convolve(np.sqrt(onsets), (0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25))
     onsets -= onsets.mean()
     spectrum = np.fft.rfft(onsets, 2 * len(onsets))
-    likeness = np.fft.irfft(np.abs(spectrum) ** 2)[: len(onsets)]
+    autocorrelation = np.fft.irfft(np.abs(spectrum) ** 2)[: len(onsets)]
 
-    lags = np.arange(round(_FASTEST_BEAT_S / _GRID_S), round(_SLOWEST_BEAT_S / _GRID_S) + 1)
+    lags = np.arange(round(_MIN_BEAT_S / _GRID_S), round(_MAX_BEAT_S / _GRID_S) + 1)
     octaves = np.log2(lags * _GRID_S / _USUAL_BEAT_S)
     weight = np.exp(-0.5 * (octaves / _TEMPO_SPREAD_OCTAVES) ** 2)
-    lags = lags[lags < len(likeness)]
+    lags = lags[lags < len(autocorrelation)]
     if not len(lags):
         return _USUAL_BEAT_S
-    lag = float(lags[np.argmax(likeness[lags] * weight[: len(lags)])])
+    lag = float(lags[np.argmax(autocorrelation[lags] * weight[: len(lags)])])
     for beats in (2, 4, 8, 16):
         near = np.arange(math.floor(beats * lag - beats), math.ceil(beats * lag + beats) + 1)
         near = near[np.abs(near - beats * lag) <= 2 + beats // 8]
-        if near[-1] >= len(likeness):
+        if near[-1] >= len(autocorrelation):
             break
-        lag = float(near[np.argmax(likeness[near])]) / beats
+        lag = float(near[np.argmax(autocorrelation[near])]) / beats
     return lag * _GRID_S
 
 
 class Metric(NamedTuple):
-    """A metric as the report shows it."""
+    """A metric and its title in the report."""
 
     title: str
     measure: Callable[[Notes], float]
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("notes a second", notes_per_second),
+    Metric("notes per second", notes_per_second),
     Metric("polyphony", polyphony),
     Metric("instruments", num_instruments),
     Metric("pitch-class entropy (bits)", pitch_class_entropy),
@@ -190,13 +201,13 @@ METRICS: tuple[Metric, ...] = (
 
 
 def _times_s(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
-    """Onsets and releases in seconds; percussion as long as the codec makes it."""
+    """Returns onsets and releases in seconds, percussion being as long as the codec makes it."""
     start = notes.start_ms / 1000
     return start, np.where(notes.is_drum, start + DRUM_STEPS * _GRID_S, notes.end_ms / 1000)
 
 
 def _covered_s(start: np.ndarray, end: np.ndarray) -> float:
-    """How long at least one of the intervals lasts."""
+    """Returns the time in seconds that is covered by at least one of the intervals."""
     if not len(start):
         return 0.0
     order = np.argsort(start, kind="stable")
@@ -208,4 +219,5 @@ def _covered_s(start: np.ndarray, end: np.ndarray) -> float:
 def _pitch_class_shares(notes: Notes) -> np.ndarray:
     pitches = np.bincount(notes.pitch[~notes.is_drum], minlength=NUM_PITCHES)
     counts = np.bincount(np.arange(NUM_PITCHES) % _PITCH_CLASSES, pitches)
-    return counts / max(counts.sum(), 1)
+    shares: np.ndarray = counts / max(counts.sum(), 1)
+    return shares

@@ -1,27 +1,28 @@
-"""Is music composing or quoting? Finds where 4 seconds of a piece were heard before.
+"""Finds out whether a piece quotes: which of its 4-second windows were heard somewhere before.
 
-A passage is found as audio fingerprinting finds a song (Wang 2003, "An Industrial-Strength Audio
-Search Algorithm"): small figures of notes are looked up in an index, figures that agree on where
-they come from make a candidate, and the candidate is then compared note by note.
+A passage is found in the way audio fingerprinting finds a song (Wang 2003, "An Industrial-Strength
+Audio Search Algorithm"). A fingerprint is made of three notes in a row. The fingerprints of a
+window are looked up in an index of all songs; those that agree on a song, a transposition and a
+time vote for the same passage, and the passages with most votes are compared note by note.
 
-What counts as a quote, exactly: the melodic notes that begin in a window of 4 seconds, whatever
-their instrument and length, as points (onset, pitch). The window is a quote when at least 80% of
-its points lie within 50 ms of a point of the same pitch in ONE passage of ONE other place, after
-moving that passage as a whole by up to 6 semitones and stretching it by up to 6%: more than
-training augments songs by. Percussion is not looked at (one drum beat is like another), and
-windows with fewer than 8 points or 4 pitches are not judged: they say too little.
+A quote is defined as follows. Take the melodic notes that begin in a window of 4 seconds as points
+(onset, pitch), whatever their instrument and length. The window is a quote if at least 80% of its
+points lie within 50 ms of a point of the same pitch in one single passage elsewhere, where that
+passage may be transposed as a whole by up to 6 semitones and stretched by up to 6%. Percussion is
+ignored, because one drum beat is like another. Windows with fewer than 8 points or 4 pitches are
+not judged, because they hold too little music.
 
-What this misses: quotes of a melody alone under a new accompaniment, of a rhythm, of chords in
-another figuration; so a low share is no proof of originality. Stock phrases (scales, arpeggios)
-count as quotes.
+This misses quotes of a melody alone above a new accompaniment, of a rhythm, and of chords in
+another figuration, so a low share does not prove originality. Common phrases such as scales and
+arpeggios count as quotes.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,169 +31,195 @@ from midinet.midi.notes import Notes
 
 WINDOW_S = 4.0
 HOP_S = 1.0
-LEAST_MATCH = 0.8
-LEAST_POINTS, LEAST_PITCHES = 8, 4
-MOST_SEMITONES = 6
+MIN_MATCH = 0.8
+MIN_POINTS, MIN_PITCHES = 8, 4
+MAX_SEMITONES = 6
 STRETCHES = np.arange(0.94, 1.0601, 0.01)
 
 _TOLERANCE_S = 0.05
-_CHORD_S = 0.03  # onsets nearer than this are one moment
-_LONGEST_FIGURE_S = 4.0
-_TIME_CLASSES_AN_OCTAVE = 4  # of the durations in a figure: 19% wide, more than music is stretched
-_VOTE_S = 0.1  # figures of one passage agree on its place to about this
-_CANDIDATES = 8
-# Each of a figure's two durations, up and down: into whatever class it fell in the index.
-_ASKED_ROUNDINGS = (np.floor, np.ceil)
-_ROUNDINGS = len(_ASKED_ROUNDINGS) ** 2
-_MOST_VOTES = 100_000  # of a window; its rarest figures vote first, as they tell places apart
-_PITCH_RUN_S = 1e6  # lays the points of each pitch, then of each song, end to end in time
+_CHORD_S = 0.03  # onsets closer than this belong to one chord
+_MAX_FINGERPRINT_S = 4.0
+# Durations in a fingerprint are quantised to classes 19% wide: more than a quote is stretched.
+_CLASSES_PER_OCTAVE = 4
+_NUM_CLASSES = 64
+_VOTE_S = 0.1  # the fingerprints of one passage agree on its time within about this
+_MAX_PASSAGES = 8
+# The index rounds durations to the nearest class. Stretched, a duration near the edge of a class
+# falls into the next one, so a query tries each of its two durations rounded down and up.
+_QUERY_ROUNDINGS = (np.floor, np.ceil)
+_FINGERPRINTS_PER_QUERY = len(_QUERY_ROUNDINGS) ** 2
+_MAX_VOTES = 100_000  # per window; its rarest fingerprints vote first, as they tell most
+_PITCH_SPACING_S = 1e6  # longer than any song: see _sort_key
 
 
-class _Figures(NamedTuple):
-    """Three points of three moments in a row, as arrays of one length."""
+class _Fingerprints(NamedTuple):
+    """Groups of three notes in a row, as arrays of one length."""
 
-    key: np.ndarray  # the two intervals and the classes of the two durations
-    time_s: np.ndarray
-    pitch: np.ndarray
+    key: np.ndarray  # two intervals and the classes of two durations, as one number
+    time_s: np.ndarray  # of the first note
+    pitch: np.ndarray  # of the first note
+
+
+class _Votes(NamedTuple):
+    """Fingerprints of a window that were found in the index, as arrays of one length."""
+
+    time_s: np.ndarray  # in the piece
+    song: np.ndarray
+    semitones: np.ndarray  # from the piece up to the song
+    shift_s: np.ndarray  # from the time in the piece to the time in the song
+
+
+class _Passage(NamedTuple):
+    """A place that a window may come from."""
+
+    song: int
+    semitones: int
+    window_time_s: float
+    song_time_s: float  # the time in the song that corresponds to window_time_s
 
 
 class PassageIndex:
-    """The points and figures of a collection of songs, ready to be searched.
+    """An index of songs in which passages can be found.
 
     Args:
-        songs: the collection.
+        songs: the songs to search in.
+
+    Example:
+        >>> index = PassageIndex(training_songs)
+        >>> index.quoted_share(piece)
+        0.04
     """
 
     def __init__(self, songs: Sequence[Notes]):
         points = [_points(song) for song in songs]
-        # Sorted by song, pitch and time as one number, which a search needs.
         self._points = np.concatenate(
-            [_line(i, pitch, time) for i, (time, pitch) in enumerate(points)] or [np.empty(0)]
+            [_sort_key(i, pitch, time) for i, (time, pitch) in enumerate(points)] or [np.empty(0)]
         )
         self._points.sort()
-        figures = [_figures(*song) for song in points]
-        key = np.concatenate([f.key for f in figures] or [np.empty(0, np.int64)])
+        of_songs = [_fingerprints(time, pitch) for time, pitch in points]
+        key = np.concatenate([f.key for f in of_songs] or [np.empty(0, np.int64)])
         order = np.argsort(key, kind="stable")
         self._key = key[order]
-        self._time_s = np.concatenate([f.time_s for f in figures] or [np.empty(0)])[order]
-        self._pitch = np.concatenate([f.pitch for f in figures] or [np.empty(0, int)])[order]
-        self._song = np.repeat(np.arange(len(figures)), [len(f.key) for f in figures])[order]
+        self._time_s = np.concatenate([f.time_s for f in of_songs] or [np.empty(0)])[order]
+        self._pitch = np.concatenate([f.pitch for f in of_songs] or [np.empty(0, int)])[order]
+        self._song = np.repeat(np.arange(len(of_songs)), [len(f.key) for f in of_songs])[order]
 
     def quoted_share(self, notes: Notes, left_out: int | None = None) -> float:
-        """The share of a piece's windows (4 s long, one each second) that the collection has.
+        """Returns the share of a piece's windows (4 s long, one per second) found in the songs.
 
         Args:
             notes: the piece.
-            left_out: a song of the collection that does not count: the piece itself, say.
+            left_out: index of a song that does not count, because it is the piece itself.
 
         Returns:
-            0 to 1; NaN where no window can be judged.
+            0 to 1; NaN if no window can be judged.
         """
+        return self.found_share(
+            notes, lambda v: (np.abs(v.semitones) <= MAX_SEMITONES) & (v.song != left_out)
+        )
 
-        def allows(song: np.ndarray, semitones: np.ndarray, shift_s: np.ndarray) -> np.ndarray:
-            return (np.abs(semitones) <= MOST_SEMITONES) & (song != left_out)
-
-        return self.share(notes, allows)
-
-    def share(self, notes: Notes, allows: Callable[..., np.ndarray]) -> float:
-        """The share of a piece's windows found in places that `allows` accepts.
+    def found_share(self, notes: Notes, accepts: Callable[[_Votes], Any]) -> float:
+        """Returns the share of a piece's windows found in passages that `accepts` lets through.
 
         Args:
             notes: the piece.
-            allows: from arrays of songs, semitones and shifts in seconds to a mask of those that
-                count.
+            accepts: returns a mask of the votes that count.
         """
         time_s, pitch = _points(notes)
-        figures = _figures(time_s, pitch, _ASKED_ROUNDINGS)
-        judged = quoted = 0
+        fingerprints = _fingerprints(time_s, pitch, _QUERY_ROUNDINGS)
+        is_quoted = []
         for begin_s in np.arange(0, time_s.max(initial=0.0), HOP_S):
             first, last = np.searchsorted(time_s, (begin_s, begin_s + WINDOW_S))
             window_s, window_pitch = time_s[first:last], pitch[first:last]
-            few = len(window_s) < LEAST_POINTS or len(np.unique(window_pitch)) < LEAST_PITCHES
-            if few:
+            if len(window_s) < MIN_POINTS or len(np.unique(window_pitch)) < MIN_PITCHES:
                 continue
-            judged += 1
-            inside = (figures.time_s >= begin_s) & (figures.time_s < begin_s + WINDOW_S)
-            candidates = self._candidates(_Figures(*(f[inside] for f in figures)), allows)
-            quoted += any(
-                self._match(window_s, window_pitch, *candidate) >= LEAST_MATCH
-                for candidate in candidates
+            inside = (fingerprints.time_s >= begin_s) & (fingerprints.time_s < begin_s + WINDOW_S)
+            query = _Fingerprints(*(column[inside] for column in fingerprints))
+            is_quoted.append(
+                any(
+                    self._match(window_s, window_pitch, passage) >= MIN_MATCH
+                    for passage in _most_voted(self._votes(query, accepts))
+                )
             )
-        return quoted / judged if judged else math.nan
+        return sum(is_quoted) / len(is_quoted) if is_quoted else math.nan
 
-    def _candidates(
-        self, figures: _Figures, allows: Callable[..., np.ndarray]
-    ) -> list[tuple[int, int, float, float]]:
-        """Where most figures of a window may come from: song, semitones, and a time in the window
-        with the time in the song that goes with it."""
-        low = np.searchsorted(self._key, figures.key, "left")
-        count = np.searchsorted(self._key, figures.key, "right") - low
-        # All roundings of a figure vote, or none: the one that is found in the right place is often
-        # the most common, and the others would outvote it.
-        of_figure = count.reshape(_ROUNDINGS, -1)
-        total = of_figure.sum(axis=0)
+    def _votes(self, query: _Fingerprints, accepts: Callable[[_Votes], Any]) -> _Votes:
+        """Looks up a window's fingerprints; each occurrence in the songs is a vote."""
+        asked, found = self._look_up(query.key)
+        votes = _Votes(
+            time_s=query.time_s[asked],
+            song=self._song[found],
+            semitones=self._pitch[found] - query.pitch[asked],
+            shift_s=self._time_s[found] - query.time_s[asked],
+        )
+        is_accepted = accepts(votes)
+        return _Votes(*(column[is_accepted] for column in votes))
+
+    def _look_up(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Finds fingerprints in the index, the rarest first, until there are enough votes.
+
+        Args:
+            keys: `(F,)` of the query, made with `_QUERY_ROUNDINGS`.
+
+        Returns:
+            Two arrays of one length: indices of keys, and where in the index each was found.
+        """
+        first = np.searchsorted(self._key, keys, "left")
+        count = np.searchsorted(self._key, keys, "right") - first
+        # Either all roundings of a fingerprint vote or none: the one found in the right place is
+        # often the most common of them, and the others alone would outvote it.
+        count_by_rounding = count.reshape(_FINGERPRINTS_PER_QUERY, -1)
+        total = count_by_rounding.sum(axis=0)
         rarest_first = np.argsort(total, kind="stable")
         votes_before = np.cumsum(total[rarest_first]) - total[rarest_first]
-        of_figure[:, rarest_first[votes_before >= _MOST_VOTES]] = 0
-        asked = np.repeat(np.arange(len(count)), count)
-        found = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + low[asked]
-        semitones = self._pitch[found] - figures.pitch[asked]
-        shift_s = self._time_s[found] - figures.time_s[asked]
-        allowed = allows(self._song[found], semitones, shift_s)
-        asked, found, semitones, shift_s = (
-            votes[allowed] for votes in (asked, found, semitones, shift_s)
-        )
-        if not len(found):
-            return []
-        place = np.rint(shift_s / _VOTE_S).astype(np.int64)
-        place = (self._song[found] << 40) + ((semitones + NUM_PITCHES) << 32) + place + (1 << 31)
-        _, first, voted = np.unique(place, return_index=True, return_inverse=True)
-        votes = np.bincount(voted)
-        candidates = []
-        for best in np.argsort(-votes, kind="stable")[:_CANDIDATES]:
-            its_time_s = figures.time_s[asked[voted == best]].mean()
-            its_shift_s = shift_s[voted == best].mean()
-            one = first[best]
-            song = int(self._song[found[one]])
-            candidates.append((song, int(semitones[one]), its_time_s, its_time_s + its_shift_s))
-        return candidates
+        count_by_rounding[:, rarest_first[votes_before >= _MAX_VOTES]] = 0
+        asked = np.repeat(np.arange(len(keys)), count)
+        rank = np.arange(len(asked)) - np.repeat(np.cumsum(count) - count, count)
+        return asked, first[asked] + rank
 
-    def _match(
-        self,
-        time_s: np.ndarray,
-        pitch: np.ndarray,
-        song: int,
-        semitones: int,
-        here_s: float,
-        there_s: float,
-    ) -> float:
-        """The share of a window's points that a passage has, at the stretch that fits best."""
-        there = pitch + semitones
-        valid = (there >= 0) & (there < NUM_PITCHES)
-        when = there_s + STRETCHES[:, None] * (time_s[valid] - here_s)
-        wanted = _line(song, there[valid], when)
+    def _match(self, window_s: np.ndarray, window_pitch: np.ndarray, passage: _Passage) -> float:
+        """Returns the share of a window's points that a passage has, at the best stretch."""
+        pitch = window_pitch + passage.semitones
+        valid = (pitch >= 0) & (pitch < NUM_PITCHES)
+        from_middle_s = window_s[valid] - passage.window_time_s
+        time_s = passage.song_time_s + STRETCHES[:, None] * from_middle_s
+        wanted = _sort_key(passage.song, pitch[valid], time_s)
         after = np.searchsorted(self._points, wanted)
-        nearest = np.minimum(
+        distance_s = np.minimum(
             np.abs(self._points[np.minimum(after, len(self._points) - 1)] - wanted),
             np.abs(self._points[np.maximum(after - 1, 0)] - wanted),
         )
-        return float((nearest <= _TOLERANCE_S).sum(axis=1).max() / len(pitch))
+        return float((distance_s <= _TOLERANCE_S).sum(axis=1).max() / len(window_pitch))
 
 
 def repeated_share(notes: Notes) -> float:
-    """The share of a piece's windows that come again elsewhere in it, in the same key."""
+    """Returns the share of a piece's windows that it repeats elsewhere, in the same key."""
+    return PassageIndex([notes]).found_share(
+        notes, lambda v: (v.semitones == 0) & (np.abs(v.shift_s) >= WINDOW_S)
+    )
 
-    def allows(song: np.ndarray, semitones: np.ndarray, shift_s: np.ndarray) -> np.ndarray:
-        return (semitones == 0) & (np.abs(shift_s) >= WINDOW_S)
 
-    return PassageIndex([notes]).share(notes, allows)
+def _most_voted(votes: _Votes) -> Iterator[_Passage]:
+    """Groups votes by song, transposition and time; yields the groups with most votes first."""
+    if not len(votes.song):
+        return
+    time = np.rint(votes.shift_s / _VOTE_S).astype(np.int64)
+    axes = (votes.song, votes.semitones + NUM_PITCHES, time - time.min())
+    group = np.ravel_multi_index(axes, tuple(int(axis.max()) + 1 for axis in axes))
+    _, first_of_group, group = np.unique(group, return_index=True, return_inverse=True)
+    for best in np.argsort(-np.bincount(group), kind="stable")[:_MAX_PASSAGES]:
+        first = first_of_group[best]
+        time_s = float(votes.time_s[group == best].mean())
+        shift_s = float(votes.shift_s[group == best].mean())
+        song, semitones = int(votes.song[first]), int(votes.semitones[first])
+        yield _Passage(song, semitones, time_s, time_s + shift_s)
 
 
 def _points(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
-    """The melodic notes as points in time order, those of one moment and pitch as one.
+    """Reduces a piece to its melodic onsets; the same pitch twice in a chord counts once.
 
     Returns:
-        Onsets in seconds from the first note, and pitches.
+        Onsets in seconds from the first note of the piece, ascending, and pitches.
     """
     melodic = notes[~notes.is_drum]
     time_s = (melodic.start_ms - notes.start_ms.min(initial=np.inf)) / 1000
@@ -206,48 +233,59 @@ def _points(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
     return time_s[order], pitch[order]
 
 
-def _figures(
+def _fingerprints(
     time_s: np.ndarray, pitch: np.ndarray, roundings: Sequence[np.ufunc] = (np.rint,)
-) -> _Figures:
-    """From each point a figure: on to the nearest pitch of the next moment, and of the one after.
+) -> _Fingerprints:
+    """Makes the fingerprints that begin at each point.
 
-    The nearest pitch is most often the same voice, so an instrument more or less changes few
-    figures. Intervals and classes of durations make the key, the same in every key and tempo;
-    each way of rounding durations to classes makes figures of its own.
+    The second note is the one of the next chord that is nearest in pitch, the third that of the
+    chord after it. The nearest pitch mostly belongs to the same voice, so that adding or removing
+    an instrument changes few fingerprints. The key holds intervals and classes of durations, and
+    so is the same in every key and at nearly every tempo.
+
+    Args:
+        time_s: `(P,)` ascending.
+        pitch: `(P,)`.
+        roundings: how durations become classes; each pair of roundings gives a full set of keys.
     """
-    moment = np.cumsum(np.diff(time_s, prepend=-np.inf) > _CHORD_S)
-    second = _nearest_in_next_moment(moment, pitch, np.arange(len(pitch)))
-    third = np.where(second >= 0, _nearest_in_next_moment(moment, pitch, second), -1)
+    chord = np.cumsum(np.diff(time_s, prepend=-np.inf) > _CHORD_S)
+    second = _nearest_in_next_chord(chord, pitch, np.arange(len(pitch)))
+    third = np.where(second >= 0, _nearest_in_next_chord(chord, pitch, second), -1)
     one = np.flatnonzero(third >= 0)
     two, three = second[one], third[one]
-    is_short = time_s[three] - time_s[one] < _LONGEST_FIGURE_S
+    is_short = time_s[three] - time_s[one] < _MAX_FINGERPRINT_S
     one, two, three = one[is_short], two[is_short], three[is_short]
-    key = np.zeros(len(one), np.int64)
+    intervals = np.zeros(len(one), np.int64)
     for interval in (pitch[two] - pitch[one], pitch[three] - pitch[two]):
-        key = key * 2 * NUM_PITCHES + interval + NUM_PITCHES
-    first, second = (
-        _TIME_CLASSES_AN_OCTAVE * np.log2(np.maximum(duration_s, _CHORD_S) / _CHORD_S)
+        intervals = intervals * 2 * NUM_PITCHES + interval + NUM_PITCHES
+    first_class, second_class = (
+        _CLASSES_PER_OCTAVE * np.log2(np.maximum(duration_s, _CHORD_S) / _CHORD_S)
         for duration_s in (time_s[two] - time_s[one], time_s[three] - time_s[two])
     )
     keys = [
-        (key * 64 + round_first(first).astype(np.int64)) * 64
-        + round_second(second).astype(np.int64)
+        (intervals * _NUM_CLASSES + round_first(first_class).astype(np.int64)) * _NUM_CLASSES
+        + round_second(second_class).astype(np.int64)
         for round_first, round_second in itertools.product(roundings, repeat=2)
     ]
-    copies = len(keys)
-    return _Figures(np.concatenate(keys), np.tile(time_s[one], copies), np.tile(pitch[one], copies))
+    repeats = len(keys)
+    return _Fingerprints(
+        np.concatenate(keys), np.tile(time_s[one], repeats), np.tile(pitch[one], repeats)
+    )
 
 
-def _nearest_in_next_moment(moment: np.ndarray, pitch: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """For each asked point the index of the point of the next moment nearest in pitch, or -1."""
-    line = moment * 2 * NUM_PITCHES + pitch  # ascending: points are sorted by time, then pitch
-    wanted = line[asked] + 2 * NUM_PITCHES
-    above = np.minimum(np.searchsorted(line, wanted), len(line) - 1)
+def _nearest_in_next_chord(chord: np.ndarray, pitch: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Returns for each asked point the point of the next chord nearest in pitch, or -1."""
+    # Chord and pitch as one number, which ascends because points are sorted by time, then pitch.
+    height = chord * 2 * NUM_PITCHES + pitch
+    wanted = height[asked] + 2 * NUM_PITCHES
+    above = np.minimum(np.searchsorted(height, wanted), len(height) - 1)
     below = np.maximum(above - 1, 0)
-    nearer = np.where(np.abs(line[above] - wanted) < np.abs(line[below] - wanted), above, below)
-    return np.where(moment[nearer] == moment[asked] + 1, nearer, -1)
+    is_above = np.abs(height[above] - wanted) < np.abs(height[below] - wanted)
+    nearest = np.where(is_above, above, below)
+    return np.where(chord[nearest] == chord[asked] + 1, nearest, -1)
 
 
-def _line(song: int, pitch: np.ndarray, time_s: np.ndarray) -> np.ndarray:
-    """Song, pitch and time as one number, so that one search finds the nearest time in all."""
-    return (song * NUM_PITCHES + pitch) * _PITCH_RUN_S + time_s
+def _sort_key(song: int, pitch: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+    """Joins song, pitch and time in one number: one search finds the nearest point of a pitch."""
+    key: np.ndarray = (song * NUM_PITCHES + pitch) * _PITCH_SPACING_S + time_s
+    return key

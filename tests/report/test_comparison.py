@@ -59,8 +59,8 @@ def test_two_folders_are_compared(real, composed):
     text = report(real, composed, training=real)
     assert f"A: {real} (4 pieces, 1:20)" in text
     assert f"B: {composed} (3 pieces, 1:40)" in text
-    assert row(text, "notes a second")[:2] == ["6.000", "0.000"]
-    assert row(text, "notes a second")[2] == f"{(2 + 2 + 6) / 3:.3f}"
+    assert row(text, "notes per second")[:2] == ["6.000", "0.000"]
+    assert row(text, "notes per second")[2] == f"{(2 + 2 + 6) / 3:.3f}"
     assert row(text, "percussion share")[:3] == ["0.333", "0.000", "0.111"]
     # A never varies in this, so there is no standard deviation to measure the distance in.
     assert row(text, "percussion share")[4] == "-"
@@ -84,7 +84,7 @@ def test_of_several_sets_it_is_said_which_is_closest(real, composed, tmp_path):
         write_song(tmp_path / "good" / f"{seed}.mid", seed)
     text = report(real, composed, tmp_path / "good", training=real)
     assert "C: " + str(tmp_path / "good") in text
-    assert closest(text, "notes a second") == [False, True]
+    assert closest(text, "notes per second") == [False, True]
     assert closest(text, "percussion share") == [False, True]
     # Where both are as close, none is marked, nor where less is better.
     assert row(text, "polyphony")[-2:] == ["0.00", "0.00"]
@@ -119,7 +119,7 @@ def test_held_out_songs_are_compared_with_those_trained_on(real, tmp_path):
 def test_only_the_beginnings_of_pieces_are_measured_when_asked(real):
     text = report(real, seconds=5.5)
     assert "(4 pieces, 0:22)" in text
-    assert row(text, "notes a second")[0] == f"{(22 + 11) / 5.5:.3f}"
+    assert row(text, "notes per second")[0] == f"{(22 + 11) / 5.5:.3f}"
     with pytest.raises(OptionError, match="seconds is 0"):
         report(real, seconds=0)
 
