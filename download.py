@@ -1,5 +1,5 @@
-"""Downloads a data set of MIDI files, or the model released in 2021. Run again, a download that
-broke off goes on."""
+"""Downloads a data set of MIDI files, or the model released in 2021. If a download is interrupted,
+run the same command again to resume it."""
 
 from midinet import cli
 from midinet.downloads.sources import SOURCES
@@ -20,12 +20,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--archive",
         metavar="FILE",
-        help="unpack this file (zip, tar.*, whl or wad) (default: download one)",
+        help="unpack this file (zip, tar.*, whl or wad) instead of downloading one",
     )
     options = parser.parse_args(arguments)
 
     def action() -> None:
-        from midinet import download  # here, so that a missing package becomes one line
+        # Imported here, so that cli.run turns a missing package into one line.
+        from midinet import download
 
         download(options.dataset, options.output, options.archive)
 

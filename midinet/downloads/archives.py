@@ -1,7 +1,7 @@
-"""Reads zips, wheels, tars and WADs from the internet, member by member and within bounds.
+"""Reads zips, wheels, tars and WADs from the internet, member by member and within limits.
 
-Nobody may trust what stands in such a file: sizes, numbers of entries and names may be made to
-fill the disk, the memory or the day. So everything read here is paid from a budget.
+The contents of such a file can't be trusted: its sizes, counts and names may be made to fill the
+disk or the memory, or to take hours. So everything that is read here counts against a budget.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from typing import IO
 from midinet.errors import ArchiveError
 
 MAX_ENTRIES = 250_000
-"""Members of one archive; the largest known, Lakh, has 178,561 songs in 17 folders."""
+"""Limit for any archive; the largest known, Lakh, has 178,561 songs in 17 folders."""
 
 FREE_ENTRIES = 20_000
 BYTES_PER_ENTRY = 64
-"""Beyond the free ones, how much of an archive each entry has to be. A song takes thousands."""
+"""Minimum size of an archive per entry beyond the free ones. A song takes thousands of bytes."""
 
 MAX_UNPACKED_BYTES = 16 << 30
-"""What any archive may unpack to; all of Lakh is some 6 GB."""
+"""Limit for any archive; all of Lakh unpacks to some 6 GB."""
 
 FREE_UNPACKED_BYTES = 256 << 20
 MAX_RATIO = 25
-"""Beyond the free ones, how many bytes a byte of archive may become. MIDI packs 3 to 5 times."""
+"""Maximum compression ratio of what exceeds the free bytes. MIDI is compressed 3 to 5 times."""
 
 MAX_ZIP_NAMES_BYTES = 32 << 20
-"""A zip's table of contents, which is read at one stroke."""
+"""Limit for the central directory of a zip, which zipfile reads at once."""
 
 MAX_TAR_NAME_BYTES = 1 << 20
-"""A header of a tar, long names and all."""
+"""Limit for a header of a tar, including long names."""
 
 MAX_WAD_BYTES = 256 << 20
-"""A WAD inside an archive is held in memory; Freedoom's are 28 MB."""
+"""Limit for a WAD inside an archive, which is held in memory; Freedoom's WADs have 28 MB."""
 
 LINK_OR_DEVICE = "links or devices"
 NOT_MIDI_LUMP = "lumps that are not MIDI"
 
 _CHUNK_BYTES = 1 << 20
-_WAD_HEADER = struct.Struct("<4sii")  # IWAD or PWAD, number of lumps, where their directory is
-_WAD_ENTRY = struct.Struct("<ii8s")  # position, size, name
-_NOT_IN_LUMP_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+_WAD_HEADER = struct.Struct("<4sii")  # IWAD or PWAD, number of lumps, offset of the directory
+_WAD_ENTRY = struct.Struct("<ii8s")  # offset, size, name
+_NOT_IN_LUMP_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 @dataclass(frozen=True)
@@ -60,55 +60,59 @@ class Member:
     """A file inside an archive.
 
     Attributes:
-        path: its name in the archive, which nobody may trust.
-        size: in bytes, still to be paid from the budget.
-        open: to be called before the next member is asked for.
-        why_not: why it can't be wanted, whatever its name.
+        path: its untrusted path in the archive.
+        size: in bytes, if it has not been counted against the budget yet, otherwise 0.
+        open: opens it; only valid until the next member is read.
+        skip_reason: why it is never wanted, whatever its name; None if it may be wanted.
     """
 
     path: str
     size: int
     open: Callable[[], IO[bytes]]
-    why_not: str | None = None
+    skip_reason: str | None = None
 
 
 class Budget:
-    """How many entries and bytes may still come out of an archive."""
+    """Limits the number of entries and bytes that come out of an archive.
+
+    Args:
+        archive: the file, whose size determines the limits.
+    """
 
     def __init__(self, archive: Path):
         size = archive.stat().st_size
-        self._most_bytes = min(MAX_UNPACKED_BYTES, FREE_UNPACKED_BYTES + MAX_RATIO * size)
-        self._most_entries = min(MAX_ENTRIES, FREE_ENTRIES + size // BYTES_PER_ENTRY)
+        self._max_bytes = min(MAX_UNPACKED_BYTES, FREE_UNPACKED_BYTES + MAX_RATIO * size)
+        self._max_entries = min(MAX_ENTRIES, FREE_ENTRIES + size // BYTES_PER_ENTRY)
         self._bytes = 0
         self._entries = 0
 
-    def enter(self) -> None:
-        """Pays for an entry, be it a file, a folder or a lump."""
+    def count_entry(self) -> None:
+        """Counts an entry, which may be a file, a folder or a lump; raises ArchiveError."""
         self._entries += 1
-        if self._entries > self._most_entries:
+        if self._entries > self._max_entries:
             raise ArchiveError(
-                f"it has more than {self._most_entries:,} entries, "
-                "the bound for an archive of its size"
+                f"it has more than {self._max_entries:,} entries, "
+                "the limit for an archive of its size"
             )
 
-    def spend(self, size: int) -> None:
-        """Pays for bytes before they are made."""
+    def count_bytes(self, size: int) -> None:
+        """Counts bytes before they are unpacked; raises ArchiveError."""
         if size < 0:
             raise ArchiveError("damaged: the size of a file in it is negative")
         self._bytes += size
-        if self._bytes > self._most_bytes:
+        if self._bytes > self._max_bytes:
             raise ArchiveError(
-                f"it unpacks to more than {self._most_bytes >> 20:,} MB, "
-                "the bound for an archive of its size"
+                f"it unpacks to more than {self._max_bytes >> 20:,} MB, "
+                "the limit for an archive of its size"
             )
 
 
 class _BoundedReader:
-    """What zipfile and tarfile read through: one read can't fill the memory."""
+    """Stands between an archive and zipfile or tarfile, so that no read fills the memory."""
 
-    def __init__(self, file: io.BufferedIOBase, most: int):
+    def __init__(self, file: io.BufferedIOBase, max_bytes: int):
         self._file = file
-        self._most = most
+        self._max_bytes = max_bytes
         self.seekable = file.seekable
         self.tell = file.tell
 
@@ -118,23 +122,24 @@ class _BoundedReader:
         return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
-        too_many = self._most + 1
+        too_many = self._max_bytes + 1
         data = self._file.read(too_many if size < 0 else min(size, too_many))
-        if len(data) > self._most:
-            raise ArchiveError(f"the names in it take more than {self._most >> 20} MB")
+        if len(data) > self._max_bytes:
+            raise ArchiveError(f"the names in it take more than {self._max_bytes >> 20} MB")
         return data
 
 
 def read_members(file: io.BufferedReader, name: str, budget: Budget) -> Iterator[Member]:
-    """All files of an archive, lumps of WADs inside it included.
+    """Reads all files of an archive, and the lumps of WADs inside it.
 
     Args:
-        file: the archive, known by its content.
-        name: its name, after which a WAD's lumps are called.
-        budget: raises ArchiveError as soon as the archive wants more than it may.
+        file: the archive, whose kind is recognised by its content.
+        name: its file name; the lumps of a WAD are named after it.
+        budget: limits what may come out of the archive.
 
     Raises:
-        ArchiveError, or whatever Python's readers make of damaged bytes.
+        ArchiveError: if this is not an archive, or it exceeds the budget. Damaged bytes raise any
+            of the errors of Python's own readers instead.
     """
     head = file.read(512)
     file.seek(0)
@@ -154,22 +159,22 @@ def read_members(file: io.BufferedReader, name: str, budget: Budget) -> Iterator
         return _tar_members(file, budget)
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise ArchiveError("it is a web page, not an archive")
-    raise ArchiveError("not an archive midinet knows (zip, whl, tar, tar.gz, .bz2, .xz or wad)")
+    raise ArchiveError("it is not a zip, whl, tar, tar.gz, tar.bz2, tar.xz or wad")
 
 
 def _zip_members(file: io.BufferedIOBase, budget: Budget) -> Iterator[Member]:
     reader = _BoundedReader(file, MAX_ZIP_NAMES_BYTES)
     with zipfile.ZipFile(reader) as archive:
         for entry in archive.infolist():
-            budget.enter()
-            if entry.filename.endswith("/"):  # is_dir() trips over an empty name
+            budget.count_entry()
+            if entry.filename.endswith("/"):  # is_dir() fails for an empty name
                 continue
             kind = stat.S_IFMT(entry.external_attr >> 16)
             member = Member(
                 path=entry.filename,
                 size=entry.file_size,
                 open=partial(_open_zipped, archive, entry),
-                why_not=None if kind in (0, stat.S_IFREG) else LINK_OR_DEVICE,
+                skip_reason=None if kind in (0, stat.S_IFREG) else LINK_OR_DEVICE,
             )
             yield from _with_lumps(member, budget)
 
@@ -181,14 +186,14 @@ def _open_zipped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """Takes a bad header for damage, where tarfile takes it for the end of the archive."""
+    """Reports a bad header as damage, whereas tarfile takes it for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:  # type: ignore[override]
         try:
             return super().fromtarfile(tar)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise  # the mark of the true end
+            raise  # the true end of the archive
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
 
@@ -197,20 +202,20 @@ def _tar_members(stream: io.BufferedIOBase, budget: Budget) -> Iterator[Member]:
     reader = _BoundedReader(stream, MAX_TAR_NAME_BYTES)
     with tarfile.TarFile(fileobj=reader, tarinfo=_StrictTarInfo) as archive:  # type: ignore[arg-type]
         for entry in archive:
-            # tarfile would keep every entry it has seen: 200 MB for Lakh.
+            # tarfile would keep every entry that it has read: 200 MB for Lakh.
             archive.members.clear()  # type: ignore[attr-defined]
-            budget.enter()
-            budget.spend(entry.size)  # wanted or not, it has to be decompressed
+            budget.count_entry()
+            budget.count_bytes(entry.size)  # even an unwanted entry is decompressed
             if entry.isdir():
                 continue
             member = Member(
                 path=entry.name,
                 size=0,
                 open=partial(_open_tarred, archive, entry),
-                why_not=None if entry.isreg() else LINK_OR_DEVICE,
+                skip_reason=None if entry.isreg() else LINK_OR_DEVICE,
             )
             yield from _with_lumps(member, budget)
-        # The checksum of a compressed file stands behind the padding.
+        # Reads on to the checksum of a compressed file, which follows the padding.
         reader.read(_CHUNK_BYTES)
 
 
@@ -221,12 +226,12 @@ def _open_tarred(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _with_lumps(member: Member, budget: Budget) -> Iterator[Member]:
-    """The member itself, or the lumps in it where it is a WAD."""
+    """Yields the member itself or, if it is a WAD, its lumps."""
     path = PurePosixPath(member.path)
-    if member.why_not or path.suffix.lower() != ".wad":
+    if member.skip_reason or path.suffix.lower() != ".wad":
         yield member
         return
-    budget.spend(member.size)
+    budget.count_bytes(member.size)
     wad = io.BytesIO()
     with member.open() as packed:
         while chunk := packed.read(_CHUNK_BYTES):
@@ -237,31 +242,33 @@ def _with_lumps(member: Member, budget: Budget) -> Iterator[Member]:
 
 
 def _lumps(wad: io.BufferedIOBase, wad_name: str, budget: Budget) -> Iterator[Member]:
-    """The lumps of a WAD, the archive of Doom: a header, the data, a directory."""
+    """Yields the lumps of a WAD, Doom's archive format: a header, the data and a directory."""
     total = wad.seek(0, io.SEEK_END)
     wad.seek(0)
     header = wad.read(_WAD_HEADER.size)
     if len(header) < _WAD_HEADER.size or header[:4] not in (b"IWAD", b"PWAD"):
-        raise ArchiveError(f"{wad_name!r} is no WAD")
+        raise ArchiveError(f"{wad_name!r} is not a WAD")
     _, count, start = _WAD_HEADER.unpack(header)
     if count < 0 or start < 0 or start + count * _WAD_ENTRY.size > total:
-        raise ArchiveError(f"the directory of the WAD {wad_name!r} lies outside of it: cut off?")
+        raise ArchiveError(
+            f"the directory of the WAD {wad_name!r} lies outside it: was it cut off?"
+        )
     wad.seek(start)
     directory = wad.read(min(count, MAX_ENTRIES + 1) * _WAD_ENTRY.size)
-    for position, size, raw_name in _WAD_ENTRY.iter_unpack(directory):
-        budget.enter()
-        name = _NOT_IN_LUMP_NAMES.sub("_", raw_name.split(b"\0")[0].decode("latin-1"))
-        if size and (position < 0 or size < 0 or position + size > total):
-            raise ArchiveError(f"the lump {name!r} of the WAD {wad_name!r} lies outside of it")
-        is_midi = size >= 4 and _slice(wad, position, 4).read() == b"MThd"
+    for offset, size, raw_name in _WAD_ENTRY.iter_unpack(directory):
+        budget.count_entry()
+        name = _NOT_IN_LUMP_NAME.sub("_", raw_name.split(b"\0")[0].decode("latin-1"))
+        if size and (offset < 0 or size < 0 or offset + size > total):
+            raise ArchiveError(f"the lump {name!r} of the WAD {wad_name!r} lies outside it")
+        is_midi = size >= 4 and _slice(wad, offset, 4).read() == b"MThd"
         yield Member(
             path=f"{wad_name}_{name}.mid",
             size=size,
-            open=partial(_slice, wad, position, size),
-            why_not=None if is_midi else NOT_MIDI_LUMP,
+            open=partial(_slice, wad, offset, size),
+            skip_reason=None if is_midi else NOT_MIDI_LUMP,
         )
 
 
-def _slice(file: io.BufferedIOBase, position: int, size: int) -> IO[bytes]:
-    file.seek(position)
+def _slice(file: io.BufferedIOBase, offset: int, size: int) -> IO[bytes]:
+    file.seek(offset)
     return io.BytesIO(file.read(size))

@@ -1,4 +1,4 @@
-"""Brings one file over HTTP, through broken connections, busy servers and warning pages."""
+"""Downloads one file over HTTP in spite of broken connections, busy servers and warning pages."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from tqdm import tqdm
 
 from midinet.downloads.sources import Source
 
-_CHUNK_BYTES = 16 << 10  # a connection that falls silent takes what it had of a chunk with it
-_MAX_BYTES = 8 << 30  # several times the largest data set; ends a server that never stops
+_CHUNK_BYTES = 16 << 10  # small, because a chunk is lost if the connection stalls inside it
+_MAX_BYTES = 8 << 30  # several times the largest data set; stops a server that never ends
 _MAX_PAGE_BYTES = 1 << 20
 _MAX_PAGES = 3
-_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+_RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)$")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a server is waited for.
+class RetryPolicy:
+    """When a failed connection is tried again.
 
     Attributes:
-        waits_s: seconds before each further try. When as many tries in a row have brought no
-            new bytes, the last one counts.
-        timeout_s: seconds of silence after which a connection is given up.
+        waits_s: seconds to wait before each retry. The download is given up after one try more
+            than there are waits, unless one of them received new bytes: then counting starts
+            again.
+        timeout_s: seconds of silence after which a connection counts as broken.
     """
 
     waits_s: tuple[float, ...] = (1, 2, 4, 8, 16, 32)
@@ -42,139 +43,145 @@ class Patience:
 
 
 class TransferError(Exception):
-    """No further try would help; the text says why."""
+    """The download failed and a retry would not help; the text says why."""
 
 
-class BrokenError(TransferError):
-    """The connection broke or the server is busy: worth another try."""
+class RetryableError(TransferError):
+    """The connection broke or the server is busy, so that a retry may help."""
 
 
-class _Note(NamedTuple):
-    """What a server says of a file, to tell it from a later one of that address."""
+class _FileVersion(NamedTuple):
+    """What a server says about a file, to tell it from a later file at the same address.
 
-    mark: str | None = None
+    Attributes:
+        validator: HTTP's validator, an ETag or a Last-Modified date.
+        size: in bytes.
+    """
+
+    validator: str | None = None
     size: int | None = None
 
-    def contradicts(self, other: _Note) -> bool:
+    def contradicts(self, other: _FileVersion) -> bool:
         return any(
             mine and theirs and mine != theirs for mine, theirs in zip(self, other, strict=True)
         )
 
 
-class Part:
-    """A file that is still coming, and beside it a note of which file it is.
+class PartialFile:
+    """A file that is still being downloaded, with a note beside it of which version it is.
 
-    With the mark (an ETag or a date) the server sends the rest only if the rest still belongs to
-    what is here.
+    Thanks to the validator in that note the server only continues the file if it has not changed.
     """
 
     def __init__(self, target: Path):
         self.path = target.with_name(f"{target.name}.part")
-        self._note_path = target.with_name(f"{target.name}.part.json")
+        self._version_path = target.with_name(f"{target.name}.part.json")
 
     @property
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
     @property
-    def note(self) -> _Note:
+    def version(self) -> _FileVersion:
         try:
-            mark, size = json.loads(self._note_path.read_text("utf-8"))
+            validator, size = json.loads(self._version_path.read_text("utf-8"))
         except (OSError, ValueError, TypeError):
-            return _Note()
-        return _Note(
-            mark if isinstance(mark, str) else None, size if isinstance(size, int) else None
+            return _FileVersion()
+        return _FileVersion(
+            validator if isinstance(validator, str) else None,
+            size if isinstance(size, int) else None,
         )
 
-    def begin(self, note: _Note) -> None:
-        """Starts from nothing."""
+    def restart(self, version: _FileVersion) -> None:
         self.discard()
-        self._note_path.write_text(json.dumps(note), "utf-8")
+        self._version_path.write_text(json.dumps(version), "utf-8")
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._note_path.unlink(missing_ok=True)
+        self._version_path.unlink(missing_ok=True)
 
     def finish(self, target: Path) -> None:
-        self.path.touch()  # a whole file may be empty
+        self.path.touch()  # a complete file may be empty
         self.path.replace(target)
-        self._note_path.unlink(missing_ok=True)
+        self._version_path.unlink(missing_ok=True)
 
 
-def fetch(source: Source, target: Path, patience: Patience) -> None:
-    """Brings `source.url` to the file `target`, which appears when it is whole and right.
+def fetch(source: Source, target: Path, retries: RetryPolicy) -> None:
+    """Downloads `source.url` to the file `target`, which appears once it is complete and right.
 
-    Until then the bytes stand in a `Part`, where a later call finds them.
+    Until then the bytes are kept in a `PartialFile`, which a later call continues.
 
     Raises:
-        TransferError: why the last try failed.
-        OSError: the disk is full, or the like.
+        TransferError: if the last try failed.
+        OSError: if the file can't be written, for example because the disk is full.
     """
-    part = Part(target)
-    furthest = part.size
+    part = PartialFile(target)
+    max_size = part.size
     failures = 0
     with requests.Session() as session:
         session.headers["User-Agent"] = "midinet"
-        # A compressed transfer would give sizes and ranges another meaning.
+        # Sizes and ranges would count compressed bytes if the transfer were compressed.
         session.headers["Accept-Encoding"] = "identity"
         while True:
             try:
-                _connect_once(session, source, part, patience.timeout_s)
+                _connect_once(session, source, part, retries.timeout_s)
                 break
-            except BrokenError as error:
-                failures = 1 if part.size > furthest else failures + 1
-                furthest = max(furthest, part.size)
-                if failures > len(patience.waits_s):
+            except RetryableError as error:
+                failures = 1 if part.size > max_size else failures + 1
+                max_size = max(max_size, part.size)
+                if failures > len(retries.waits_s):
                     raise
-                wait_s = patience.waits_s[failures - 1]
+                wait_s = retries.waits_s[failures - 1]
                 tqdm.write(f"{source.name}: {error}; trying again in {wait_s:g} s")
                 time.sleep(wait_s)
     _check_hash(source, part)
     part.finish(target)
 
 
-def _connect_once(session: requests.Session, source: Source, part: Part, timeout_s: float) -> None:
-    """One try; returns when the part is whole."""
+def _connect_once(
+    session: requests.Session, source: Source, part: PartialFile, timeout_s: float
+) -> None:
+    """Tries once; returns if the file is complete."""
     try:
-        answer = _ask(session, source.url, part, timeout_s)
+        answer = _request(session, source.url, part, timeout_s)
         with answer.response:
             if answer.response.status_code == 416:
                 if answer.range == (None, part.size):
-                    return  # nothing is left to send
+                    return  # the file was already complete
                 part.discard()
-                raise BrokenError("what was kept does not fit the file")
-            total = _settle(answer, source, part)
+                raise RetryableError("the kept bytes do not fit the file")
+            total = _resume_or_restart(answer, source, part)
             _receive(answer, source, part, total)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise BrokenError(f"no answer for {timeout_s:g} s") from error
+        raise RetryableError(f"no answer for {timeout_s:g} s") from error
     except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
-        raise BrokenError(f"the connection failed ({_innermost(error)})") from error
+        raise RetryableError(f"the connection failed ({_root_cause(error)})") from error
     except requests.RequestException as error:
         raise TransferError(str(error)) from error
 
 
 class _Answer:
-    """A response whose first bytes have been looked at."""
+    """A response of which the first bytes have been read."""
 
     def __init__(self, response: requests.Response):
         self.response = response
-        self._head = response.raw.read(512, decode_content=False)
+        self._head: bytes = response.raw.read(512, decode_content=False)
 
     @property
     def is_page(self) -> bool:
-        # By content: servers call pages archives and archives pages. No archive starts so.
+        # Judged by content, because servers label pages as archives and archives as pages.
         return self._head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
     @property
-    def mark(self) -> str | None:
-        """What tells this file from a later one; HTTP allows no weak ETag in If-Range."""
-        etag = self.response.headers.get("ETag")
-        return etag if etag and etag[0] == '"' else self.response.headers.get("Last-Modified")
-
-    @property
-    def length(self) -> int | None:
-        text = self.response.headers.get("Content-Length", "")
-        return int(text) if text.isdecimal() else None
+    def version(self) -> _FileVersion:
+        # HTTP does not allow weak ETags in If-Range.
+        etag = self.response.headers.get("ETag", "")
+        strong_etag = etag if etag.startswith('"') else None
+        length = self.response.headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() else None
+        if self.response.status_code == 206:
+            size = self.range[1]
+        return _FileVersion(strong_etag or self.response.headers.get("Last-Modified"), size)
 
     @property
     def range(self) -> tuple[int | None, int | None]:
@@ -193,17 +200,17 @@ class _Answer:
         return WebPage(self._head + self.response.raw.read(_MAX_PAGE_BYTES, decode_content=False))
 
 
-def _ask(session: requests.Session, url: str, part: Part, timeout_s: float) -> _Answer:
-    """Sends the request, again by the form of a warning page if there is one."""
+def _request(session: requests.Session, url: str, part: PartialFile, timeout_s: float) -> _Answer:
+    """Sends the request; if a warning page comes, submits its form instead."""
     headers = {"Range": f"bytes={part.size}-"} if part.size else {}
-    if headers and part.note.mark:
-        headers["If-Range"] = part.note.mark
+    if headers and part.version.validator:
+        headers["If-Range"] = part.version.validator
     for _ in range(_MAX_PAGES):
         response = session.get(url, headers=headers, stream=True, timeout=timeout_s)
         status = f"the server answered {response.status_code} {response.reason}"
-        if response.status_code in _TRY_AGAIN:
+        if response.status_code in _RETRYABLE_STATUS:
             response.close()
-            raise BrokenError(status)
+            raise RetryableError(status)
         if response.status_code not in (200, 206, 416):
             response.close()
             raise TransferError(status)
@@ -220,11 +227,11 @@ def _ask(session: requests.Session, url: str, part: Part, timeout_s: float) -> _
 
 
 class WebPage(HTMLParser):
-    """What matters of an HTML page: its title, and the form behind "Download anyway".
+    """The parts of an HTML page that matter here: its title and its download form.
 
-    Before a file it can't scan for viruses Google Drive sends such a page. Its form
-    (`id="download-form"`, sent by GET) has the fields id, export, confirm and uuid; whatever they
-    are, they go back as they came.
+    Google Drive sends such a page before a file that it can't scan for viruses. The form behind
+    "Download anyway" (`id="download-form"`, sent by GET) has the fields id, export, confirm and
+    uuid. All its fields are sent back unchanged, whatever they are.
     """
 
     def __init__(self, page: bytes):
@@ -257,67 +264,69 @@ class WebPage(HTMLParser):
             self.title += data
 
 
-def _settle(answer: _Answer, source: Source, part: Part) -> int | None:
-    """Decides whether the answer continues the part or replaces it; returns the whole size."""
-    if answer.response.status_code == 206:
-        start, total = answer.range
-        if start != part.size or part.note.contradicts(_Note(answer.mark, total)):
-            part.discard()
-            raise BrokenError("the file changed at the server")
-    else:
-        total = answer.length
-        part.begin(_Note(answer.mark, total))
-    if source.size_bytes is not None and total not in (None, source.size_bytes):
-        raise TransferError(f"the server has {total:,} bytes instead of {source.size_bytes:,}")
-    return source.size_bytes if total is None else total
+def _resume_or_restart(answer: _Answer, source: Source, part: PartialFile) -> int | None:
+    """Decides whether the answer continues the partial file or replaces it.
+
+    Returns:
+        The size of the complete file in bytes, if it is known.
+    """
+    version = answer.version
+    if answer.response.status_code != 206:
+        part.restart(version)
+    elif answer.range[0] != part.size or part.version.contradicts(version):
+        part.discard()
+        raise RetryableError("the file on the server has changed")
+    if source.size_bytes is not None and version.size not in (None, source.size_bytes):
+        raise TransferError(
+            f"the file on the server has {version.size:,} bytes instead of {source.size_bytes:,}"
+        )
+    return source.size_bytes if version.size is None else version.size
 
 
-def _receive(answer: _Answer, source: Source, part: Part, total: int | None) -> None:
-    """Appends what comes to the part."""
+def _receive(answer: _Answer, source: Source, part: PartialFile, total: int | None) -> None:
+    """Appends the bytes of the answer to the partial file."""
     bar = tqdm(
         desc=source.name,
         total=total,
         initial=part.size,
         unit="B",
         unit_scale=True,
-        disable=None,  # for people to see, not for logs
+        disable=None,  # hidden if the output is not a terminal
     )
-    promised = "" if total is None else f" of {total:,}"
-    most = _MAX_BYTES if total is None else min(total, _MAX_BYTES)
+    of_total = "" if total is None else f" of {total:,}"
+    max_bytes = _MAX_BYTES if total is None else min(total, _MAX_BYTES)
     with bar, part.path.open("ab") as file:
         try:
             for chunk in answer.chunks():
                 file.write(chunk)
                 bar.update(len(chunk))
-                if file.tell() > most:
+                if file.tell() > max_bytes:
                     break
         except urllib3.exceptions.ProtocolError as error:
-            broke = f"the connection broke after {file.tell():,}{promised} bytes"
-            raise BrokenError(broke) from error
-    if part.size > most:
+            broken = f"the connection broke after {file.tell():,}{of_total} bytes"
+            raise RetryableError(broken) from error
+    if part.size > max_bytes:
         part.discard()
-        raise TransferError(f"the server sent more than {most:,} bytes")
+        raise TransferError(f"the server sent more than {max_bytes:,} bytes")
     if total is not None and part.size < total:
-        raise BrokenError(f"the connection broke after {part.size:,}{promised} bytes")
+        raise RetryableError(f"the connection broke after {part.size:,}{of_total} bytes")
 
 
-def _check_hash(source: Source, part: Part) -> None:
+def _check_hash(source: Source, part: PartialFile) -> None:
     if not source.sha256_start:
         return
-    digest = hashlib.sha256()
     with part.path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    if not digest.hexdigest().startswith(source.sha256_start):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(source.sha256_start):
         part.discard()
         raise TransferError(
-            f"what came has the SHA-256 {digest.hexdigest()[:8]}... "
-            f"instead of {source.sha256_start}...: another file, or damaged on its way"
+            f"the SHA-256 of the file is {digest[:8]}... instead of {source.sha256_start}...: "
+            "it is another file, or was damaged in transfer"
         )
 
 
-def _innermost(error: BaseException) -> str:
-    """The word of the operating system, which requests wraps in three others."""
+def _root_cause(error: BaseException) -> str:
+    """Returns the operating system's message, which requests wraps in three other errors."""
     while True:
         reason = getattr(error, "reason", None)
         inner = reason if isinstance(reason, BaseException) else None

@@ -21,7 +21,7 @@ from midinet.downloads import download as fetching
 from midinet.downloads import transfer
 from midinet.downloads.download import download
 from midinet.downloads.sources import SOURCES
-from midinet.downloads.transfer import Patience
+from midinet.downloads.transfer import RetryPolicy
 from midinet.errors import ArchiveError, DownloadError
 from tests.downloads.archive_makers import SONG, make_tar, make_wad, make_zip, song
 
@@ -149,7 +149,7 @@ def site(monkeypatch) -> Iterator[Site]:
     """The site has the place of RuneScape's; nobody waits long."""
     site = Site()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(fetching, "PATIENCE", Patience(waits_s=(0, 0, 0), timeout_s=0.3))
+    monkeypatch.setattr(fetching, "RETRY_POLICY", RetryPolicy(waits_s=(0, 0, 0), timeout_s=0.3))
     use(monkeypatch, site)
     yield site
     site.close()
@@ -317,7 +317,7 @@ def test_silence_is_ended_by_a_time_out(site, output):
 
 
 def test_silence_for_ever_is_given_up(site, output, monkeypatch):
-    monkeypatch.setattr(fetching, "PATIENCE", Patience(waits_s=(0,), timeout_s=0.1))
+    monkeypatch.setattr(fetching, "RETRY_POLICY", RetryPolicy(waits_s=(0,), timeout_s=0.1))
     site.script = [serve(stop=0, stall=True)] * 9
     assert "no answer for 0.1 s" in failure(output)
 
@@ -330,11 +330,11 @@ def test_nobody_at_home(site, output):
 def test_waits_grow_and_begin_anew_when_bytes_come(site, output, monkeypatch):
     waits: list[float] = []
     monkeypatch.setattr(transfer.time, "sleep", waits.append)
-    monkeypatch.setattr(fetching, "PATIENCE", Patience())
+    monkeypatch.setattr(fetching, "RETRY_POLICY", RetryPolicy())
     site.script = [status(503)] * 3 + [serve(stop=5)] + [status(503)] * 2
     download("rs_ost", output)
     assert waits == [1, 2, 4, 1, 2, 4]
-    assert sorted(Patience().waits_s) == list(Patience().waits_s)
+    assert sorted(RetryPolicy().waits_s) == list(RetryPolicy().waits_s)
 
 
 # --- answers that are no file -----------------------------------------------------------------
@@ -576,7 +576,7 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, mode: str, after: int) -> Non
 def test_a_disk_full_while_fetching_keeps_what_came(site, output, monkeypatch):
     with monkeypatch.context() as full:
         fill_the_disk(full, "ab", after=300_000)
-        with pytest.raises(DownloadError, match="No space left on device: make room and run"):
+        with pytest.raises(DownloadError, match="No space left on device: free some space and run"):
             download("rs_ost", output)
     assert not output.exists()
     download("rs_ost", output)
@@ -587,7 +587,7 @@ def test_a_disk_full_while_fetching_keeps_what_came(site, output, monkeypatch):
 def test_a_disk_full_while_unpacking_keeps_the_archive(site, output, monkeypatch):
     with monkeypatch.context() as full:
         fill_the_disk(full, "xb", after=1000)
-        with pytest.raises(DownloadError, match="No space left on device: make room and run"):
+        with pytest.raises(DownloadError, match="No space left on device: free some space and run"):
             download("rs_ost", output)
     assert [path.name for path in output.parent.iterdir()] == ["songs.rs_ost.zip"]
     download("rs_ost", output)

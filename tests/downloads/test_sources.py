@@ -41,7 +41,7 @@ from midinet.errors import OptionError
     ],
 )
 def test_what_is_kept_of_a_data_set(dataset, path, is_kept):
-    assert (find_source(dataset).leave_out(path) is None) == is_kept
+    assert (find_source(dataset).skip_reason(path) is None) == is_kept
 
 
 def test_a_model_file_keeps_its_place_in_the_model():

@@ -120,7 +120,7 @@ def test_says_what_was_kept_and_what_was_left_out(try_unpacking, capsys):
     assert line.startswith("rs_ost: ")
     assert "1 file kept" in line
     assert "songs that need a special SoundFont (2)" in line
-    assert "files of macOS's own in __MACOSX (1)" in line
+    assert "macOS metadata in __MACOSX (1)" in line
     assert "files that are not MIDI (1)" in line
 
 
@@ -150,7 +150,7 @@ def test_the_released_model_becomes_the_output_folder_itself(try_unpacking, make
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_half_a_model_is_none(try_unpacking, missing):
-    with pytest.raises(ArchiveError, match="no whole model"):
+    with pytest.raises(ArchiveError, match="no complete model"):
         try_unpacking(make_zip(*MODEL[:missing], *MODEL[missing + 1 :]), "released_model")
 
 
@@ -215,7 +215,7 @@ def test_a_path_that_leads_out_is_left_out(try_unpacking, make, path, capsys):
 @pytest.mark.parametrize("path", [*LEADING_OUT, "x/../variables/variables.index"])
 def test_nor_does_a_model_lead_out(try_unpacking, path):
     path = path.replace("evil.mid", "variables/variables.index")
-    with pytest.raises(ArchiveError, match="no whole model"):
+    with pytest.raises(ArchiveError, match="no complete model"):
         try_unpacking(make_zip(MODEL[0], (path, b"")), "released_model")
 
 
@@ -266,8 +266,8 @@ BIG_ENOUGH = tuple((f"{number}.mid", SONG + bytes(range(256)) * 9) for number in
     ("data", "message"),
     [
         (b"", "empty"),
-        (b"no archive at all", "not an archive midinet knows"),
-        (SONG, "not an archive midinet knows"),
+        (b"no archive at all", "is not a zip, whl, tar"),
+        (SONG, "is not a zip, whl, tar"),
         (b"\n<!DOCTYPE html><title>Sorry</title>", "a web page"),
         (gzip.compress(b"a song, but no tar"), "damaged or cut off"),
         (make_zip(("readme.txt", b"")), "no MIDI file"),
@@ -465,4 +465,4 @@ def test_unpack_tells_what_became_of_the_members(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "a.zip").write_bytes(make_zip(("a.mid", SONG), ("b.txt", b"")))
     tally = unpack(tmp_path / "a.zip", tmp_path / "out", SOURCES["lahk"])
-    assert (tally.kept, dict(tally.left_out)) == (1, {"files that are not MIDI": 1})
+    assert (tally.kept, dict(tally.skipped)) == (1, {"files that are not MIDI": 1})

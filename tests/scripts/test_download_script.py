@@ -45,9 +45,9 @@ def test_unpacks_a_file_on_the_disk(wheel, tmp_path, dataset_option, output_opti
     ("options", "message"),
     [
         (["-d", "rsost"], "no data set is called 'rsost': there are rs_ost, lahk"),
-        (["-d", "rs_ost", "--archive", "nowhere.zip"], "nowhere.zip is no file on this disk"),
+        (["-d", "rs_ost", "--archive", "nowhere.zip"], "nowhere.zip does not exist"),
         (["-d", "rs_ost", "--archive", "midinet"], "midinet is a folder"),
-        (["-d", "rs_ost", "--archive", "pyproject.toml"], "not an archive midinet knows"),
+        (["-d", "rs_ost", "--archive", "pyproject.toml"], "is not a zip, whl, tar"),
         ([], "required: -d/--dataset"),
     ],
 )
