@@ -10,15 +10,15 @@ from midinet.errors import ParametersError
 
 @dataclasses.dataclass(frozen=True)
 class CodecSettings:
-    """What tokens mean; stored with every data set and every model.
+    """How music becomes tokens; stored with every data set and every model.
 
     Attributes:
-        drum_program: the program that stands for percussion, or None: percussion is dropped when
-            encoding, and tokens are read literally.
+        drum_program: the program that stands for percussion. With None, percussion is left out
+            when encoding, and decoding reads every program literally.
         sustain: whether the sustain pedal lengthens notes.
 
     Raises:
-        ParametersError: drum_program is no program.
+        ParametersError: drum_program is not a program, or sustain not a truth value.
     """
 
     drum_program: int | None = DRUM_PROGRAM
@@ -39,10 +39,11 @@ class CodecSettings:
 
     @classmethod
     def from_dict(cls, values: object) -> CodecSettings:
-        """Reads the settings as JSON holds them.
+        """Reads the settings as they are stored in JSON.
 
         Raises:
-            ParametersError: not a dictionary, a name is unknown or missing, or a value impossible.
+            ParametersError: `values` is not a dictionary, a name is unknown or missing, or a value
+                is impossible.
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != names:

@@ -1,4 +1,4 @@
-"""The 517 tokens: one table of ranges that everything else derives from.
+"""The 517 tokens: one table of ranges from which everything else derives.
 
 Models trained elsewhere depend on these numbers, so they are fixed.
 """
@@ -35,9 +35,14 @@ NOTE_OFF = TokenRange(NOTE_ON.end, NUM_PITCHES)  # pitch 0-127 ends on the curre
 VELOCITY = TokenRange(NOTE_OFF.end, 32)  # the following notes have velocity 0, 4, ..., 124
 TIME_SHIFT = TokenRange(VELOCITY.end, 100)  # 10, 20, ..., 1000 milliseconds pass
 PROGRAM = TokenRange(TIME_SHIFT.end, NUM_PROGRAMS)  # the current instrument changes
-PAD = PROGRAM.end  # fills a batch; also the song boundary
+PAD = PROGRAM.end  # fills a batch; also marks the boundary between songs
 VOCAB_SIZE = PAD + 1
 
-STEP_MS = 10  # the time grid; TIME_SHIFT.first is one step
+STEP_MS = 10  # one step of the time grid, which is what TIME_SHIFT.first says
 VELOCITY_STEP = 4
 DRUM_PROGRAM = 117  # Melodic Tom: the program that stands for percussion
+
+
+def melodic_substitute(drum_program: int) -> int:
+    """The program that replaces a melodic `drum_program`, whose notes would read as percussion."""
+    return drum_program + 1 if drum_program + 1 < NUM_PROGRAMS else drum_program - 1
