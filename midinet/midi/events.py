@@ -1,14 +1,20 @@
 """The bytes of MIDI tracks -> their events.
 
-Speed is the point. The length of an event can be told from its own bytes, except under running
-status, where it depends on the status before. So numpy computes, for every byte position of a
-window of the file at once, where an event that began there would end. Looking that table up in
-itself three times gives leaps of eight events, and a plain loop needs only one turn a leap. All
-else is array arithmetic.
+Speed is the point here. Where an event ends follows from its own bytes, except under running
+status, where it depends on an earlier status byte. So NumPy computes, for every byte of a window of
+the file at once, where an event that began there would end. Looking this table up in itself three
+times gives leaps of eight events, so that a plain loop needs only one turn for eight events.
+Everything else is array arithmetic.
 
-Running status with one data byte (programs and channel pressure in a row) is rare. So a data byte
-in place of a status is first taken for an event of two; only if that proves wrong the file is gone
-through again with a table that has an entry for each case.
+Example: the six bytes `00 90 3C 40 30 3C` of a track, at positions 0 to 5, are a delta time of 0, a
+note-on of key 3C at velocity 40, a delta time of 30 and, in running status, the key 3C of the next
+note-on. An event at 0 has its status byte at 1 and two data bytes: the next event begins at 4. An
+event at 4 has no status byte and is taken to have two data bytes: the next begins at 7. The entries
+for the positions between them are computed too, but never looked up.
+
+Running status with one data byte (several program changes or channel pressures in a row) is rare.
+So a data byte in place of a status byte is first taken for the beginning of two data bytes. Only if
+that proves wrong, the file is gone through again, with a table that has two entries per position.
 
 Source of the format: "Standard MIDI-File Format Spec. 1.1", MIDI Manufacturers Association.
 """
@@ -25,20 +31,21 @@ META = 0xFF
 _META_END_OF_TRACK = 0x2F
 _SYSEX, _ESCAPE = 0xF0, 0xF7
 
-_STOP = np.int64(1) << 60  # a state beyond every file
+_STOP = np.int64(1) << 60  # a cursor beyond the end of any file
 _DOUBLINGS = 3
-_LEAP = 1 << _DOUBLINGS  # events
+_LEAP_EVENTS = 1 << _DOUBLINGS
 _WINDOW_BYTES = 1 << 15  # so that the tables of a window stay in the processor's cache
 
 
-def _states_after_status(num_modes: int) -> np.ndarray:
-    """The state after an event whose status byte stands at 0, where that byte alone tells.
+def _cursors_after_status(num_modes: int) -> np.ndarray:
+    """The cursor after an event whose status byte stands at 0, where that byte alone decides.
 
-    A state is num_modes times a position plus a mode: 1 where a data byte would continue a status
-    with one data byte, else 0. So states grow along a track.
+    A cursor is num_modes times a position plus a mode. The mode is 1 after a status with one data
+    byte, which running status would repeat, and 0 otherwise; with num_modes 1 it is always 0.
+    Cursors grow along a track.
 
     Returns:
-        `(num_modes, 256)`, by the mode before.
+        `(num_modes, 256)`: row by the mode before the event, column by the status byte.
     """
     sizes = np.ones(256, np.int64)
     sizes[0x80:0xF0] = 3
@@ -46,14 +53,14 @@ def _states_after_status(num_modes: int) -> np.ndarray:
     sizes[[0xF1, 0xF3]] = 2  # quarter frame, song select
     sizes[0xF2] = 3  # song position
     mode = np.arange(num_modes)[:, None]
-    states = num_modes * sizes + mode
-    states[:, :0x80] = num_modes * (2 - mode) + mode  # no status byte but the first data byte
-    states[:, 0x80:0xF0] -= mode
-    states[:, 0xC0:0xE0] += num_modes - 1
-    return states
+    cursors = num_modes * sizes + mode
+    cursors[:, :0x80] = num_modes * (2 - mode) + mode  # running status: this is a data byte
+    cursors[:, 0x80:0xF0] -= mode
+    cursors[:, 0xC0:0xE0] += num_modes - 1
+    return cursors
 
 
-_STATES_AFTER_STATUS = {num_modes: _states_after_status(num_modes) for num_modes in (1, 2)}
+_CURSORS_AFTER_STATUS = {num_modes: _cursors_after_status(num_modes) for num_modes in (1, 2)}
 
 
 class Events(NamedTuple):
@@ -61,9 +68,10 @@ class Events(NamedTuple):
 
     Attributes:
         tick: `(N,)` int64, time in ticks from the beginning of the track.
-        status: `(N,)` uint8; 0 where running status has nothing to continue.
-        position: `(N,)` int64, where in the file the event's data begin.
-        first_of_track: `(tracks + 1,)` which event is the first of each track; the last entry is N.
+        status: `(N,)` uint8, running status resolved; 0 if there is no status to repeat.
+        position: `(N,)` int64, the position in the file of the byte after the status byte.
+        first_of_track: `(tracks + 1,)` the index of the first event of each track; the last entry
+            is N.
     """
 
     tick: np.ndarray
@@ -76,11 +84,11 @@ def find_events(data: np.ndarray, tracks: list[tuple[int, int]]) -> Events:
     """Finds the events of all tracks, up to each track's end-of-track event.
 
     Args:
-        data: `(bytes,)` uint8, the file and `LOOKAHEAD_BYTES` more.
-        tracks: begin and end of the events of each track, ascending.
+        data: `(bytes,)` uint8, the file followed by `LOOKAHEAD_BYTES` zeros.
+        tracks: the positions at which the events of each track begin and end, ascending.
 
     Returns:
-        The events. One that its track's end cuts in two is left out.
+        The events. An event that the end of its track cuts off is left out.
     """
     events, one_byte_runs = _gather(data, tracks, _positions(data, tracks, num_modes=1))
     if one_byte_runs:
@@ -90,11 +98,19 @@ def find_events(data: np.ndarray, tracks: list[tuple[int, int]]) -> Events:
 
 
 def _gather(data: np.ndarray, tracks: list[tuple[int, int]], at: np.ndarray) -> tuple[Events, bool]:
-    """The events at some positions (spent), and whether a status with one data byte runs on."""
+    """Reads the events at some positions.
+
+    Args:
+        data, tracks: as in `find_events`.
+        at: `(N,)` the positions of the events; overwritten.
+
+    Returns:
+        The events, and whether running status repeats a status with one data byte.
+    """
     first_of_track = at.searchsorted([start for start, _ in tracks] + [len(data)])
     events_in_track = first_of_track[1:] - first_of_track[:-1]
 
-    # In place where that costs no clarity: a file of nothing but running status has millions.
+    # In place where possible: a file of nothing but running status has millions of events.
     tick, delta_size = read_variable(data, at)
     np.cumsum(tick, out=tick)
     tick -= np.append(0, tick)[first_of_track[:-1]].repeat(events_in_track)
@@ -106,7 +122,7 @@ def _gather(data: np.ndarray, tracks: list[tuple[int, int]], at: np.ndarray) -> 
     one_byte_runs = False
     running = np.flatnonzero(~is_explicit)
     if len(running):
-        # The track's latest channel status goes on, over events that are none.
+        # The latest channel status of the track is repeated, even after system and meta events.
         latest = np.arange(len(at))
         latest[~is_explicit | (status >= 0xF0)] = -1
         np.maximum.accumulate(latest, out=latest)
@@ -119,7 +135,7 @@ def _gather(data: np.ndarray, tracks: list[tuple[int, int]], at: np.ndarray) -> 
 
 
 def read_variable(data: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the variable-length quantities at any positions: their values and sizes in bytes."""
+    """Reads variable-length quantities at any positions: returns their values and byte counts."""
     byte = data.take(at)
     value = (byte & 0x7F).astype(np.int64)
     size = np.ones(len(at), np.int64)
@@ -132,113 +148,115 @@ def read_variable(data: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndar
         byte = data.take(next_at)
         value[longer] = value[longer] << 7 | byte & 0x7F
         size[longer] += 1
-        goes_on = byte >= 0x80
-        longer, next_at = longer[goes_on], next_at[goes_on]
+        has_more = byte >= 0x80
+        longer, next_at = longer[has_more], next_at[has_more]
     return value, size
 
 
 def _positions(data: np.ndarray, tracks: list[tuple[int, int]], num_modes: int) -> np.ndarray:
-    """Where the events of all tracks begin, ascending: `(N,)`."""
+    """The positions at which the events of all tracks begin, ascending: `(N,)`."""
     size = len(data) - LOOKAHEAD_BYTES
     window = None
     found = [np.empty(0, np.int64)]
     for start, end in tracks:
-        state, limit = num_modes * start, num_modes * end
-        while state < limit:
-            position = state // num_modes
+        cursor, limit = num_modes * start, num_modes * end
+        while cursor < limit:
+            position = cursor // num_modes
             if window is None or not window.low <= position < window.high:
                 if window is not None:
                     found.append(window.positions())
                 high = min(position + _WINDOW_BYTES, size)
                 window = _Window(data, position, high, num_modes)
-            state = window.walk(state, limit)
+            cursor = window.walk(cursor, limit)
     if window is not None:
         found.append(window.positions())
     return np.concatenate(found)
 
 
 class _Window:
-    """The events that begin in a part of the file, from low up to high."""
+    """The events that begin in a part of the file, from position `low` up to `high`."""
 
     def __init__(self, data: np.ndarray, low: int, high: int, num_modes: int) -> None:
         self.low, self.high = low, high
         self._num_modes = num_modes
-        self._base = num_modes * low
+        self._base = num_modes * low  # cursors inside the window count from here
         self._size = num_modes * (high - low)
-        steps = _following_states(data, low, high, num_modes)
-        # Whatever lies beyond the window is one state more, which leads to itself.
-        self._inside = np.minimum(steps, self._size)
-        leaps = self._inside
+        next_cursor = _next_cursors(data, low, high, num_modes)
+        # One cursor, which leads to itself, stands for everything beyond the window.
+        self._next_inside = np.minimum(next_cursor, self._size)
+        leap = self._next_inside
         for _ in range(_DOUBLINGS):
-            leaps = leaps.take(leaps)
-        self._step, self._leap = steps.data, leaps.data
-        self._visited: list[int] = []  # every eighth state, of all tracks
-        self._stops: list[tuple[int, int]] = []  # the state behind the last; up to which visit
+            leap = leap.take(leap)
+        # Memoryviews, since reading single elements of arrays is slow.
+        self._next, self._leap = next_cursor.data, leap.data
+        self._visited: list[int] = []  # every eighth cursor, of all tracks
+        self._stops: list[tuple[int, int]] = []  # per walk: a bound of its cursors, len(visited)
 
-    def walk(self, state: int, limit: int) -> int:
-        """Visits the events of a track from a state on, up to the window's end or the limit.
+    def walk(self, cursor: int, limit: int) -> int:
+        """Visits the events of a track from a cursor up to the end of the window or the limit.
 
         Returns:
-            The first state beyond.
+            The first cursor beyond.
         """
-        visited, step, leap = self._visited, self._step, self._leap
-        at, bound = state - self._base, min(limit - self._base, self._size)
+        visited, next_cursor, leap = self._visited, self._next, self._leap
+        at, bound = cursor - self._base, min(limit - self._base, self._size)
         while at < bound:
             visited.append(at)
             at = leap[at]
         last = visited[-1]
-        while step[last] < bound:
-            last = step[last]
-        following = step[last] + self._base
-        is_cut_short = limit + self._num_modes <= following < _STOP
-        self._stops.append((last + (not is_cut_short), len(visited)))
+        while next_cursor[last] < bound:
+            last = next_cursor[last]
+        following = next_cursor[last] + self._base
+        is_cut_off = limit + self._num_modes <= following < _STOP
+        self._stops.append((last + (not is_cut_off), len(visited)))
         return following
 
     def positions(self) -> np.ndarray:
-        """Where the visited events begin, ascending."""
-        visits = len(self._visited)
-        eight = np.empty((_LEAP, visits), np.int64)
-        eight[0] = self._visited
-        for event in range(1, _LEAP):
-            eight[event] = self._inside.take(eight[event - 1])
-        stops, up_to = np.array(self._stops).T
-        up_to[1:] -= up_to[:-1].copy()
-        states = eight.T[(eight < stops.repeat(up_to)).T]
-        return (states + self._base) // self._num_modes
+        """The positions at which the visited events begin, ascending."""
+        cursors = np.empty((_LEAP_EVENTS, len(self._visited)), np.int64)
+        cursors[0] = self._visited
+        for event in range(1, _LEAP_EVENTS):
+            cursors[event] = self._next_inside.take(cursors[event - 1])
+        stops, visits = np.array(self._stops).T
+        visits[1:] -= visits[:-1].copy()
+        kept: np.ndarray = cursors.T[(cursors < stops.repeat(visits)).T]
+        return (kept + self._base) // self._num_modes
 
 
-def _following_states(data: np.ndarray, low: int, high: int, num_modes: int) -> np.ndarray:
-    """For each state in a window, and one beyond, the state after an event there.
+def _next_cursors(data: np.ndarray, low: int, high: int, num_modes: int) -> np.ndarray:
+    """For each cursor in a window, the cursor after an event that begins there.
 
-    States count from the window's beginning: `(num_modes * (high - low) + 1,)`.
+    Returns:
+        `(num_modes * (high - low) + 1,)` cursors counted from the beginning of the window; the
+        last entry is for the cursor that stands for everything beyond the window.
     """
     size = high - low
     block = data[low : high + LOOKAHEAD_BYTES]
-    head = block[: size + 4]  # the status byte stands up to four bytes behind the event's begin
+    head = block[: size + 4]  # the status byte stands up to four bytes after the event's beginning
     system = np.flatnonzero(head >= 0xF0)
     kind = block[system]
     is_meta = kind == META
     ends_track = system[is_meta & (block[system + 1] == _META_END_OF_TRACK)]
     has_length = is_meta | (kind == _SYSEX) | (kind == _ESCAPE)
-    lengthy, length_at = system[has_length], (system + 1 + is_meta)[has_length]
+    with_length, length_at = system[has_length], (system + 1 + is_meta)[has_length]
     length, length_size = read_variable(block, length_at)
-    lengthy_end = length_at + length_size + length
+    end_of_payload = length_at + length_size + length
 
-    longer = block >= 0x80
-    delayed = np.flatnonzero(longer[:size])  # delta times of more than one byte
-    third = longer[delayed + 1]
-    delayed_status = delayed + 2 + third + (third & longer[delayed + 2])
+    is_long = block >= 0x80
+    long_delta = np.flatnonzero(is_long[:size])  # delta times of more than one byte
+    has_third = is_long[long_delta + 1]
+    status_after_long_delta = long_delta + 2 + has_third + (has_third & is_long[long_delta + 2])
 
     following = np.empty(num_modes * size + 1, np.int64)
     following[-1] = _STOP
     base = np.arange(0, num_modes * len(head), num_modes)
-    for mode, state_after_status in enumerate(_STATES_AFTER_STATUS[num_modes]):
-        after = state_after_status.take(head)  # by where the status byte stands
+    for mode, cursor_after_status in enumerate(_CURSORS_AFTER_STATUS[num_modes]):
+        after = cursor_after_status.take(head)  # by the position of the status byte
         after += base
-        # Real files go on with running status behind a meta event, though they should not.
-        after[lengthy] = num_modes * lengthy_end + mode
+        # Real files continue running status after a meta event, though they should not.
+        after[with_length] = num_modes * end_of_payload + mode
         after[ends_track] = _STOP
         by_position = following[mode:-1:num_modes]
         by_position[:] = after[1 : size + 1]
-        by_position[delayed] = after.take(delayed_status)
+        by_position[long_delta] = after.take(status_after_long_delta)
     return following

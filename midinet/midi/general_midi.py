@@ -1,7 +1,7 @@
-"""The instruments of General MIDI: their names, their families, and what a user calls them.
+"""The instruments of General MIDI: their names, their families, and how users refer to them.
 
 Source: MIDI Association, General MIDI System Level 1, table 1 (families) and table 2 (programs).
-Programs count from 0 here, as MIDI files hold them; printed tables often count from 1.
+Programs are numbered from 0 here, as in MIDI files; printed tables often number them from 1.
 """
 
 from __future__ import annotations
@@ -72,26 +72,30 @@ PERCUSSION = "Percussion"
 
 _FAMILY_SIZE = len(PROGRAM_NAMES) // len(PROGRAM_FAMILIES)
 _PERCUSSION_WORDS = ("percussion", "drums", "drum", "drum kit", "drumkit", "drum set")
-_MOST_MATCHES_NAMED = 8
+_MAX_MATCHES_NAMED = 8
 
 
 def program_name(program: int, is_drum: bool = False) -> str:
-    """The General MIDI name of a program 0-127; percussion has one name for all kits."""
+    """The General MIDI name of a program 0-127; percussion has one name, whatever its kit."""
     return PERCUSSION if is_drum else PROGRAM_NAMES[program]
 
 
 def find_instruments(text: str) -> tuple[list[int], bool]:
-    """Understands what a user calls instruments: `"piano"`, `"40"`, `"clean guitar, drums"`.
+    """Finds the instruments that a user names.
 
-    Each part between commas is a program number 0-127, a name, a family (all its eight
-    programs), words that only one name or family has (any case, any order, beginnings of words
-    are enough), or percussion.
+    Each part between commas is a program number 0-127, a name, a family (which stands for its
+    eight programs), words that occur in only one name or family (in any case and order;
+    beginnings of words are enough), or percussion.
 
     Returns:
-        The programs in ascending order, and whether percussion is meant.
+        The programs in ascending order, and whether percussion is among the instruments.
 
     Raises:
-        OptionError: no instrument is called so, or several are; the message names them.
+        OptionError: no instrument has such a name, or several do; the message lists candidates.
+
+    Example:
+        >>> find_instruments("40, clean guitar, drums")
+        ([27, 40], True)
     """
     programs: set[int] = set()
     percussion = False
@@ -104,6 +108,7 @@ def find_instruments(text: str) -> tuple[list[int], bool]:
 
 
 def _find_programs(text: str) -> list[int]:
+    """The programs that one part between commas names."""
     words = _words(text)
     if re.fullmatch(r"[+-]?[0-9]{1,6}", text):
         if not 0 <= int(text) < len(PROGRAM_NAMES):
@@ -134,13 +139,12 @@ def _is_partial(words: list[str], name: str) -> bool:
 
 
 def _explain(text: str, families: list[int], programs: list[int]) -> str:
+    """The message for a name that fits no instrument, or these families and programs."""
     matches = [PROGRAM_FAMILIES[i] for i in families]
     matches += [f"{PROGRAM_NAMES[i]} ({i})" for i in programs]
     if matches:
-        more = len(matches) - _MOST_MATCHES_NAMED
-        listed = ", ".join(matches[:_MOST_MATCHES_NAMED]) + (
-            f" and {more} more" if more > 0 else ""
-        )
+        more = len(matches) - _MAX_MATCHES_NAMED
+        listed = ", ".join(matches[:_MAX_MATCHES_NAMED]) + (f" and {more} more" if more > 0 else "")
         return f"instrument {text!r} is not clear: it could be {listed}"
     known = {name.lower(): name for name in (PERCUSSION, *PROGRAM_FAMILIES, *PROGRAM_NAMES)}
     close = [known[name] for name in difflib.get_close_matches(text.lower(), known, n=3)]

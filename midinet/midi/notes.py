@@ -14,12 +14,16 @@ class Notes:
     """The notes of a song as arrays of one length N, ordered by onset.
 
     Attributes:
-        start_ms: `(N,)` float64, onset in milliseconds from the song's beginning.
+        start_ms: `(N,)` float64, onset in milliseconds from the beginning of the song.
         end_ms: `(N,)` float64, release in milliseconds, never before the onset.
         program: `(N,)` uint8, General MIDI program 0-127 of the note's channel at its onset.
         pitch: `(N,)` uint8, 0-127.
         velocity: `(N,)` uint8, 1-127.
-        is_drum: `(N,)` bool, whether the note was on the percussion channel (10).
+        is_drum: `(N,)` bool, whether the note is percussion.
+
+    Example:
+        >>> notes = read_midi("song.mid")
+        >>> piano = notes[(notes.program < 8) & ~notes.is_drum]
     """
 
     start_ms: np.ndarray
@@ -38,5 +42,5 @@ class Notes:
 
     @property
     def duration_ms(self) -> float:
-        """When the last note ends, in milliseconds; 0 without notes."""
+        """The end of the last note, in milliseconds; 0 without notes."""
         return float(self.end_ms.max()) if len(self) else 0.0

@@ -68,14 +68,14 @@ def pair(events: ChannelEvents, sustain: bool) -> PairedNotes:
     end[notes[closed]] = notes[closing]
     end = end[on]
     if sustain:
-        _hold(end, channel, controls, events)
+        _apply_sustain(end, channel, controls, events)
 
     change = _ChannelMarks(channel, np.flatnonzero(kind == _PROGRAM)).latest(on)
     program = np.append(events.first, np.uint8(0))[change]
     return PairedNotes(on, end, program)
 
 
-def _hold(
+def _apply_sustain(
     end: np.ndarray, channel: np.ndarray, controls: np.ndarray, events: ChannelEvents
 ) -> None:
     """Moves the ends of notes that are released while the pedal is down.
@@ -122,7 +122,8 @@ class _ChannelMarks:
         """A number that grows with each marked event of the channel."""
         if len(self._keys) == 2 * _NUM_CHANNELS:  # nothing to search for
             return 2 * self._channel.take(events) + 1
-        return self._keys.searchsorted(self._key(events))
+        rank: np.ndarray = self._keys.searchsorted(self._key(events))
+        return rank
 
     def latest(self, events: np.ndarray) -> np.ndarray:
         """The last marked event before each event on its channel, or N."""

@@ -24,7 +24,7 @@ MAX_HOURS = 24  # a later note is a damaged delta time, and its silence would fi
 MAX_BYTES = 1 << 28  # a larger file is no music, and its events would fill the memory
 
 _HOUR_MS = 3_600_000.0
-_DEFAULT_TEMPO_US = 500_000  # microseconds a beat
+_DEFAULT_TEMPO_US = 500_000  # microseconds per beat
 _MAX_TRACKS = 65_535
 _HEADER_SEARCH_BYTES = 1 << 16  # RIFF and MacBinary put their own header in front
 _META_TEMPO = 0x51
@@ -77,15 +77,15 @@ def _read(data: bytes, sustain: bool) -> Notes:
     if len(data) < header + 14:
         raise MidiError("the file ends inside its header", len(data))
     file_format = int.from_bytes(data[header + 8 : header + 10], "big")
-    ticks_us_a_ms, tempo_counts = _division(data[header + 12 : header + 14], header + 12)
+    tick_us_per_ms, tempo_counts = _division(data[header + 12 : header + 14], header + 12)
     tracks = list(_tracks(data, header))
     padded = np.frombuffer(data + bytes(LOOKAHEAD_BYTES), np.uint8)
 
     events = find_events(padded, tracks)
     tempos = _tempos(padded, events) if tempo_counts else _NO_TEMPOS
     if file_format == 2:
-        events, tempos = _one_after_the_other(events, tempos)
-    channel_events, ms = _in_time(padded, events, _TempoMap(tempos, ticks_us_a_ms))
+        events, tempos = _concatenate_tracks(events, tempos)
+    channel_events, ms = _merge_tracks(padded, events, _TempoMap(tempos, tick_us_per_ms))
     del events  # the next step is the one that takes most memory
     notes = _notes(channel_events, ms, sustain)
     if notes.duration_ms > MAX_HOURS * _HOUR_MS:
@@ -95,16 +95,16 @@ def _read(data: bytes, sustain: bool) -> Notes:
 
 
 def _division(field: bytes, offset: int) -> tuple[float, bool]:
-    """What a millisecond has, in ticks times microseconds a beat; whether tempo changes count."""
+    """What a millisecond has, in ticks times microseconds per beat; whether tempo changes count."""
     if field[0] >= 0x80:
-        frames_a_second = {29: 30_000 / 1001}.get(256 - field[0], 256 - field[0])
+        frames_per_second = {29: 30_000 / 1001}.get(256 - field[0], 256 - field[0])
         if field[1] == 0:
-            raise MidiError("a time division of 0 ticks a frame", offset)
-        return frames_a_second * field[1] * _DEFAULT_TEMPO_US / 1000, False
-    ticks_a_beat = int.from_bytes(field, "big")
-    if ticks_a_beat == 0:
-        raise MidiError("a time division of 0 ticks a beat", offset)
-    return 1000 * ticks_a_beat, True
+            raise MidiError("a time division of 0 ticks per frame", offset)
+        return frames_per_second * field[1] * _DEFAULT_TEMPO_US / 1000, False
+    ticks_per_beat = int.from_bytes(field, "big")
+    if ticks_per_beat == 0:
+        raise MidiError("a time division of 0 ticks per beat", offset)
+    return 1000 * ticks_per_beat, True
 
 
 def _tracks(data: bytes, header: int) -> Iterator[tuple[int, int]]:
@@ -140,7 +140,7 @@ class _Tempos(NamedTuple):
 
     event: np.ndarray  # which event each is
     tick: np.ndarray
-    us_a_beat: np.ndarray
+    us_per_beat: np.ndarray
 
 
 _NO_TEMPOS = _Tempos(*(np.empty(0, np.int64) for _ in range(3)))
@@ -151,15 +151,15 @@ def _tempos(data: np.ndarray, events: Events) -> _Tempos:
     event = np.flatnonzero(events.status == META)
     event = event[data[events.position[event]] == _META_TEMPO]
     at = events.position[event]
-    us_a_beat = data[at + 2].astype(np.int64) << 16 | data[at + 3].astype(np.int64) << 8
-    us_a_beat |= data[at + 4]
+    us_per_beat = data[at + 2].astype(np.int64) << 16 | data[at + 3].astype(np.int64) << 8
+    us_per_beat |= data[at + 4]
     # Players take no notice of a tempo without end, nor of one that is no three bytes long.
-    makes_sense = (data[at + 1] == 3) & (us_a_beat > 0)
-    event, us_a_beat = event[makes_sense], us_a_beat[makes_sense]
-    return _Tempos(event, events.tick[event], us_a_beat)
+    makes_sense = (data[at + 1] == 3) & (us_per_beat > 0)
+    event, us_per_beat = event[makes_sense], us_per_beat[makes_sense]
+    return _Tempos(event, events.tick[event], us_per_beat)
 
 
-def _one_after_the_other(events: Events, tempos: _Tempos) -> tuple[Events, _Tempos]:
+def _concatenate_tracks(events: Events, tempos: _Tempos) -> tuple[Events, _Tempos]:
     """Lets each track begin where the one before it ends, and at the default tempo."""
     first, stop = events.first_of_track[:-1], events.first_of_track[1:]
     length = np.append(events.tick, 0)[np.where(stop > first, stop - 1, len(events.tick))]
@@ -175,32 +175,35 @@ def _one_after_the_other(events: Events, tempos: _Tempos) -> tuple[Events, _Temp
 class _TempoMap:
     """Ticks -> milliseconds.
 
-    Sums are in ticks times microseconds a beat, whole numbers that a float holds exactly for days
+    Sums are in ticks times microseconds per beat, whole numbers that a float holds exactly for days
     of music; so the one division at the end is all that is ever rounded.
     """
 
-    def __init__(self, tempos: _Tempos, ticks_us_a_ms: float) -> None:
+    def __init__(self, tempos: _Tempos, tick_us_per_ms: float) -> None:
         """Takes the tempo changes and how many of those units a millisecond has."""
-        self._units_a_ms = ticks_us_a_ms
+        self._units_per_ms = tick_us_per_ms
         order = np.argsort(tempos.tick, kind="stable")
         tick = np.append(0, tempos.tick[order])
-        us_a_beat = np.append(_DEFAULT_TEMPO_US, tempos.us_a_beat[order]).astype(np.float64)
+        us_per_beat = np.append(_DEFAULT_TEMPO_US, tempos.us_per_beat[order]).astype(np.float64)
         counts = np.append(tick[1:] > tick[:-1], True)  # of several on one tick only the last
-        self._tick, self._us_a_beat = tick[counts], us_a_beat[counts]
-        self._passed = np.append(0.0, np.cumsum(np.diff(self._tick) * self._us_a_beat[:-1]))
+        self._tick, self._us_per_beat = tick[counts], us_per_beat[counts]
+        self._passed = np.append(0.0, np.cumsum(np.diff(self._tick) * self._us_per_beat[:-1]))
 
     def to_ms(self, tick: np.ndarray) -> np.ndarray:
         """The times of ascending ticks."""
         if len(self._tick) == 1:
-            return tick * self._us_a_beat[0] / self._units_a_ms
-        first = np.append(np.searchsorted(tick, self._tick), len(tick))
-        count = np.diff(first)
-        passed = self._passed.repeat(count)
-        since, us_a_beat = self._tick.repeat(count), self._us_a_beat.repeat(count)
-        return (passed + (tick - since) * us_a_beat) / self._units_a_ms
+            units = tick * self._us_per_beat[0]
+        else:
+            first = np.append(np.searchsorted(tick, self._tick), len(tick))
+            count = np.diff(first)
+            passed = self._passed.repeat(count)
+            since, us_per_beat = self._tick.repeat(count), self._us_per_beat.repeat(count)
+            units = passed + (tick - since) * us_per_beat
+        ms: np.ndarray = units / self._units_per_ms
+        return ms
 
 
-def _in_time(
+def _merge_tracks(
     data: np.ndarray, events: Events, tempo_map: _TempoMap
 ) -> tuple[ChannelEvents, np.ndarray]:
     """Orders the channel events of all tracks by time.

@@ -14,51 +14,13 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from midinet import CodecSettings, Notes, ParametersError, decode, encode, read_midi
+from midinet import Notes, decode, encode, read_midi
 from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.vocabulary import DRUM_PROGRAM, PAD
+from tests.codec.readable_tokens import DRUM, notes_of, off, on, program, rows_of, velocity, wait
 from tests.codec.slow_encoder import slow_encode
 from tests.conftest import make_song
 from tests.midi.midi_bytes import event, midi, saved
-
-DRUM = -1
-
-
-def notes_of(*rows: tuple[float, float, int, int, int]) -> Notes:
-    """Notes from (start, end, program or DRUM, pitch, velocity)."""
-    start, end, program, pitch, velocity = np.array(rows, np.float64).reshape(-1, 5).T
-    is_drum = program == DRUM
-    small = (np.where(is_drum, 0, program), pitch, velocity)
-    return Notes(start, end, *(column.astype(np.uint8) for column in small), is_drum)
-
-
-def rows_of(notes: Notes) -> list[tuple[float, ...]]:
-    program = np.where(notes.is_drum, DRUM, notes.program.astype(int))
-    columns = (notes.start_ms, notes.end_ms, program, notes.pitch, notes.velocity)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
-
-
-def on(pitch: int) -> int:
-    return pitch
-
-
-def off(pitch: int) -> int:
-    return 128 + pitch
-
-
-def velocity(value: int) -> int:
-    return 256 + value // 4
-
-
-def wait(ms: int) -> int:
-    return 287 + ms // 10
-
-
-def program(number: int) -> int:
-    return 388 + number
-
-
-# Encoding
 
 
 @pytest.mark.parametrize(
@@ -211,74 +173,6 @@ def test_sustain_reaches_the_reader():
     assert encode(data, sustain=False).tolist() == [velocity(64), on(60), wait(500), off(60)]
 
 
-# Decoding
-
-
-@pytest.mark.parametrize(
-    ("what", "tokens", "rows"),
-    [
-        ("no tokens, no notes", [], []),
-        ("an unclosed note ends with the song", [on(60), wait(500)], [(0, 500, 0, 60, 64)]),
-        ("but lasts one step at least", [on(60)], [(0, 10, 0, 60, 64)]),
-        ("a release of a silent note is ignored", [off(60), wait(10), off(61)], []),
-        (
-            "an onset of a sounding note ends it",
-            [on(60), wait(50), on(60), wait(50), off(60)],
-            [(0, 50, 0, 60, 64), (50, 100, 0, 60, 64)],
-        ),
-        ("a note without time is none", [on(60), off(60), wait(50)], []),
-        ("of onsets at once the last counts", [on(60), velocity(8), on(60)], [(0, 10, 0, 60, 8)]),
-        ("PAD is skipped", [PAD, on(60), PAD, wait(20), PAD, off(60)], [(0, 20, 0, 60, 64)]),
-        ("velocity 0 would be silence", [velocity(0), on(60)], [(0, 10, 0, 60, 1)]),
-        (
-            "a release reaches only the current instrument",
-            [on(60), wait(10), program(5), off(60), wait(10), program(0), off(60)],
-            [(0, 20, 0, 60, 64)],
-        ),
-        (
-            "percussion lasts 100 ms, or until the next stroke",
-            [program(117), on(36), wait(50), on(36), wait(500)],
-            [(0, 50, DRUM, 36, 64), (50, 150, DRUM, 36, 64)],
-        ),
-        (
-            "percussion takes no release",
-            [program(117), on(36), wait(20), off(36), wait(500)],
-            [(0, 100, DRUM, 36, 64)],
-        ),
-        (
-            "notes are in order of onset, program, pitch",
-            [program(5), on(61), on(60), program(2), on(70), wait(10)],
-            [(0, 10, 2, 70, 64), (0, 10, 5, 60, 64), (0, 10, 5, 61, 64)],
-        ),
-    ],
-)
-def test_decoding(what, tokens, rows):
-    assert rows_of(tokens_to_notes(np.array(tokens, np.int64))) == rows, what
-
-
-def test_without_a_drum_program_every_program_is_read_literally():
-    tokens = [program(117), on(60), wait(300), off(60)]
-    assert rows_of(tokens_to_notes(np.array(tokens), None)) == [(0, 300, 117, 60, 64)]
-
-
-@pytest.mark.parametrize(
-    ("what", "seed", "continuation", "rows"),
-    [
-        ("the instrument", [program(9)], [on(60), wait(10)], [(0, 10, 9, 60, 64)]),
-        ("the velocity", [velocity(100)], [on(60), wait(10)], [(0, 10, 0, 60, 100)]),
-        ("time starts anew", [wait(700)], [on(60), wait(10)], [(0, 10, 0, 60, 64)]),
-        ("sounding notes", [on(60), wait(700)], [wait(30), off(60)], [(0, 30, 0, 60, 64)]),
-        ("silent notes", [on(60), wait(70), off(60)], [wait(30), off(60)], []),
-        ("ends", [on(60), wait(70)], [off(60), on(61), wait(10)], [(0, 10, 0, 61, 64)]),
-        ("no old strokes", [program(117), on(36), wait(50)], [wait(90)], []),
-        ("nothing", [], [on(60), wait(10)], [(0, 10, 0, 60, 64)]),
-    ],
-)
-def test_a_continuation_knows_what_its_seed_left(what, seed, continuation, rows):
-    tokens = np.array(seed + continuation)
-    assert rows_of(tokens_to_notes(tokens, first=len(seed))) == rows, what
-
-
 # Round trips
 
 
@@ -398,26 +292,3 @@ def test_real_files_come_back_but_for_what_is_documented():
     assert sum(causes.values()) == notes_read
     assert causes["exact"] + causes["percussion, whose length is not kept"] > 0.9 * notes_read
     assert tokens_written < 3.3 * notes_read
-
-
-# Settings
-
-
-def test_settings_survive_json():
-    for settings in (CodecSettings(), CodecSettings(None, sustain=False), CodecSettings(0)):
-        assert CodecSettings.from_dict(vars(settings)) == settings
-
-
-@pytest.mark.parametrize("drum_program", [-1, 128, 1.5, "117", True])
-def test_a_drum_program_that_is_no_program_is_refused(drum_program):
-    with pytest.raises(ParametersError, match="drum_program"):
-        CodecSettings(drum_program)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [None, [], {}, {"drum_program": 117}, {"drum_program": 117, "sustain": 1}, {"a": 1}],
-)
-def test_damaged_settings_are_refused(values):
-    with pytest.raises(ParametersError):
-        CodecSettings.from_dict(values)

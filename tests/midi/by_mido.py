@@ -17,7 +17,7 @@ from midinet.midi.notes import Notes
 
 
 def notes_by_mido(source: str | Path | bytes, sustain: bool = True) -> Notes:
-    """Reads the notes of a file of format 0 or 1 with ticks a beat."""
+    """Reads the notes of a file of format 0 or 1 with ticks per beat."""
     opened = {"file": io.BytesIO(source)} if isinstance(source, bytes) else {"filename": source}
     file = mido.MidiFile(clip=True, **opened)
     messages = []
@@ -79,17 +79,17 @@ def _release(held: list, now: float) -> None:
     held.clear()
 
 
-def _tempo_map(messages: list, ticks_a_beat: int):
+def _tempo_map(messages: list, ticks_per_beat: int):
     """A function from ticks to milliseconds."""
     last_on_tick = {tick: m.tempo for tick, _, _, m in messages if m.type == "set_tempo"}
-    ticks, starts_ms, ms_a_tick = [0], [0.0], [500 / ticks_a_beat]
+    ticks, starts_ms, ms_per_tick = [0], [0.0], [500 / ticks_per_beat]
     for tick, tempo in sorted(last_on_tick.items()):
-        starts_ms.append(starts_ms[-1] + (tick - ticks[-1]) * ms_a_tick[-1])
+        starts_ms.append(starts_ms[-1] + (tick - ticks[-1]) * ms_per_tick[-1])
         ticks.append(tick)
-        ms_a_tick.append(tempo / 1000 / ticks_a_beat)
+        ms_per_tick.append(tempo / 1000 / ticks_per_beat)
 
     def to_ms(tick: int) -> float:
         segment = bisect.bisect_right(ticks, tick) - 1
-        return starts_ms[segment] + (tick - ticks[segment]) * ms_a_tick[segment]
+        return starts_ms[segment] + (tick - ticks[segment]) * ms_per_tick[segment]
 
     return to_ms

@@ -27,13 +27,13 @@ def meta(delta: int, kind: int, payload: bytes = b"") -> bytes:
     return variable(delta) + bytes([0xFF, kind]) + variable(len(payload)) + payload
 
 
-def tempo(delta: int, us_a_beat: int) -> bytes:
+def tempo(delta: int, us_per_beat: int) -> bytes:
     """A tempo change after some ticks."""
-    return meta(delta, 0x51, us_a_beat.to_bytes(3, "big"))
+    return meta(delta, 0x51, us_per_beat.to_bytes(3, "big"))
 
 
 def header(tracks: int, division: int | bytes = 480, file_format: int = 1) -> bytes:
-    """A header chunk; the division is in ticks a beat, or its two bytes."""
+    """A header chunk; the division is in ticks per beat, or its two bytes."""
     fields = file_format.to_bytes(2, "big") + tracks.to_bytes(2, "big")
     if isinstance(division, int):
         division = division.to_bytes(2, "big")

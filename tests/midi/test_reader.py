@@ -83,19 +83,19 @@ def test_a_tempo_at_the_very_end_of_a_pattern_does_not_reach_the_next_one():
 
 
 @pytest.mark.parametrize(
-    ("division", "ticks_a_second"),
+    ("division", "ticks_per_second"),
     [
-        pytest.param(96, 192, id="96 ticks a beat"),
-        pytest.param(32767, 65534, id="32767 ticks a beat"),
+        pytest.param(96, 192, id="96 ticks per beat"),
+        pytest.param(32767, 65534, id="32767 ticks per beat"),
         pytest.param(bytes([256 - 24, 4]), 96, id="24 frames"),
         pytest.param(bytes([256 - 25, 40]), 1000, id="25 frames of 40: milliseconds"),
         pytest.param(bytes([256 - 29, 100]), 100 * 30 / 1.001, id="29 means 29.97 frames"),
         pytest.param(bytes([256 - 30, 80]), 2400, id="30 frames"),
     ],
 )
-def test_time_division(division, ticks_a_second):
+def test_time_division(division, ticks_per_second):
     long = event(0, 0x90, 60, 100) + event(100_000, 0x80, 60, 0)
-    assert spans(midi(long, division=division)) == [(0, pytest.approx(1e8 / ticks_a_second))]
+    assert spans(midi(long, division=division)) == [(0, pytest.approx(1e8 / ticks_per_second))]
 
 
 def test_tempo_does_not_count_under_smpte_division():
@@ -333,8 +333,8 @@ def test_a_file_cut_anywhere_keeps_the_events_before_the_cut(cut):
         (b"", "the file is empty", 0),
         (b"PK\x03\x04 no music", "no MThd header", 0),
         (b"MThd\0\0\0\6\0\1", "the file ends inside its header", 10),
-        (midi(NOTE, division=0), "a time division of 0 ticks a beat", 12),
-        (midi(NOTE, division=b"\xe7\0"), "a time division of 0 ticks a frame", 12),
+        (midi(NOTE, division=0), "a time division of 0 ticks per beat", 12),
+        (midi(NOTE, division=b"\xe7\0"), "a time division of 0 ticks per frame", 12),
         (midi(event(0xFFFFFFF, 0x90, 1, 1), division=96), "the limit is 24", 0),
     ],
 )
@@ -469,8 +469,8 @@ def multi_track_files(draw) -> mido.MidiFile:
                 program = draw(st.integers(0, 127))
                 track.append(mido.Message("program_change", time=time, program=program, **of))
             else:
-                us_a_beat = draw(st.sampled_from([1, 250_000, 1_234_567]))
-                track.append(mido.MetaMessage("set_tempo", time=time, tempo=us_a_beat))
+                us_per_beat = draw(st.sampled_from([1, 250_000, 1_234_567]))
+                track.append(mido.MetaMessage("set_tempo", time=time, tempo=us_per_beat))
         file.tracks.append(track)
     return file
 

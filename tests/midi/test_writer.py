@@ -53,24 +53,24 @@ def scale(programs: list[int], step_ms: int, length_ms: int) -> Notes:
 @pytest.mark.parametrize("bpm", [20, 60, 100, 120, 333, 400])
 @pytest.mark.parametrize("changes", [False, True], ids=["one tempo", "tempo changes"])
 def test_ten_seconds_stay_ten_seconds(division, bpm, changes):
-    us_a_beat = round(60_000_000 / bpm)
-    track, us_left = tempo(0, us_a_beat) + event(0, 0x90, 60, 64), 10_000_000
+    us_per_beat = round(60_000_000 / bpm)
+    track, us_left = tempo(0, us_per_beat) + event(0, 0x90, 60, 64), 10_000_000
     for other in (500_000, 150_000, 3_000_000) if changes else ():
-        ticks = 1_000_000 * division // us_a_beat  # a second, rounded down to a tick
-        us_left -= ticks * us_a_beat / division
-        us_a_beat = other
-        track += tempo(ticks, us_a_beat)
-    track += event(round(us_left * division / us_a_beat), 0x80, 60, 0)
-    half_a_tick_s = us_a_beat / division / 2e6
+        ticks = 1_000_000 * division // us_per_beat  # a second, rounded down to a tick
+        us_left -= ticks * us_per_beat / division
+        us_per_beat = other
+        track += tempo(ticks, us_per_beat)
+    track += event(round(us_left * division / us_per_beat), 0x80, 60, 0)
+    half_a_tick_s = us_per_beat / division / 2e6
     made = parsed(decode(encode(midi(track, division=division))))
     assert made.length == pytest.approx(10, abs=0.005 + half_a_tick_s)
 
 
 @pytest.mark.parametrize("frames", [24, 25, 30])
-@pytest.mark.parametrize("ticks_a_frame", [4, 40, 80])
-def test_ten_seconds_of_film_stay_ten_seconds(frames, ticks_a_frame):
-    track = event(0, 0x90, 60, 64) + event(10 * frames * ticks_a_frame, 0x80, 60, 0)
-    film = midi(tempo(0, 123_456) + track, division=bytes([256 - frames, ticks_a_frame]))
+@pytest.mark.parametrize("ticks_per_frame", [4, 40, 80])
+def test_ten_seconds_of_film_stay_ten_seconds(frames, ticks_per_frame):
+    track = event(0, 0x90, 60, 64) + event(10 * frames * ticks_per_frame, 0x80, 60, 0)
+    film = midi(tempo(0, 123_456) + track, division=bytes([256 - frames, ticks_per_frame]))
     assert parsed(decode(encode(film))).length == pytest.approx(10)
 
 

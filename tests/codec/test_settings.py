@@ -1,0 +1,27 @@
+"""The codec's settings: they survive JSON, and impossible ones are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from midinet import CodecSettings, ParametersError
+
+
+def test_settings_survive_json():
+    for settings in (CodecSettings(), CodecSettings(None, sustain=False), CodecSettings(0)):
+        assert CodecSettings.from_dict(vars(settings)) == settings
+
+
+@pytest.mark.parametrize("drum_program", [-1, 128, 1.5, "117", True])
+def test_a_drum_program_that_is_no_program_is_refused(drum_program):
+    with pytest.raises(ParametersError, match="drum_program"):
+        CodecSettings(drum_program)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [None, [], {}, {"drum_program": 117}, {"drum_program": 117, "sustain": 1}, {"a": 1}],
+)
+def test_damaged_settings_are_refused(values):
+    with pytest.raises(ParametersError):
+        CodecSettings.from_dict(values)
