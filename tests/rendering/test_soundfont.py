@@ -36,8 +36,8 @@ def test_the_bundled_font_has_all_of_general_midi():
     assert font.is_general_midi
     assert not font.is_compressed
     for program in range(128):
-        for pitch in (24, 60, 96):
-            assert font.regions_for(program, False, pitch, 100), (program, pitch)
+        for velocity in (1, 64, 127):
+            assert font.regions_for(program, False, 60, velocity), (program, velocity)
     # General MIDI's percussion key map. Source: General MIDI System Level 1, table 3.
     for kit in font.drum_kits:
         for key in range(35, 82):
@@ -197,15 +197,12 @@ def test_thousands_of_damaged_files_are_read_or_refused_but_never_crash(tmp_path
     whole = make_soundfont(instruments=[("two", [*zones, {"sample": 1}])], samples=[sine, sine])
     tables = whole.index(b"pdta")  # most of the numbers that matter come after it
     path = tmp_path / "mutant.sf2"
-    refused = 0
+    messages = []
     for _ in range(4000):
         mutant = bytearray(whole)
         for _ in range(rng.choice((1, 1, 2, 8))):
-            place = (
-                rng.randrange(12, tables)
-                if rng.random() < 0.1
-                else rng.randrange(tables, len(whole) - 4)
-            )
+            first = 12 if rng.random() < 0.1 else tables
+            place = rng.randrange(first, len(whole) - 4)
             if rng.random() < 0.5:
                 mutant[place] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
             else:
@@ -214,7 +211,6 @@ def test_thousands_of_damaged_files_are_read_or_refused_but_never_crash(tmp_path
         try:
             read_everything(path)
         except AudioError as error:
-            refused += 1
-            assert "mutant.sf2" in str(error)
-            assert "\n" not in str(error)
-    assert 400 < refused < 3600
+            messages.append(str(error))
+    assert 400 < len(messages) < 3600
+    assert all("mutant.sf2" in message and "\n" not in message for message in messages)
