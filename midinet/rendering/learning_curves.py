@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from midinet.rendering.piano_roll import COLOURS, DPI, FAINT_INK, GRID, INK, style_axes, write_png
+from midinet.rendering.style import COLOURS, DPI, FAINT_INK, GRID, INK, style_axes, write_png
 
 
 def training_curves(
@@ -19,12 +19,15 @@ def training_curves(
     """Draws loss, accuracy and learning rate over the epochs.
 
     Args:
-        history: one dictionary an epoch with `epoch`, `loss`, `accuracy`, `val_loss`,
-            `val_accuracy` and `learning_rate`; what is missing is left out of the picture.
-        path: where to write the PNG as well.
+        history: one dictionary per epoch with `epoch`, `loss`, `accuracy`, `val_loss`,
+            `val_accuracy` and `learning_rate`; missing values are left out.
+        path: a file to write the PNG to; None writes no file.
 
     Returns:
-        The PNG's bytes.
+        The bytes of the PNG.
+
+    Raises:
+        OSError: the file can't be written.
     """
     spacing = ConstrainedLayoutEngine(w_pad=0.15)
     figure = Figure(figsize=(13, 4.2), dpi=DPI, facecolor="white", layout=spacing)
@@ -46,12 +49,12 @@ def training_curves(
     if best:
         axes = figure.axes[0]
         axes.plot(best["epoch"], best["val_loss"], "o", ms=11, mfc="none", mec=INK)
-        said = f"best {best['val_loss']:.3f} in epoch {best['epoch']}"
-        axes.set_title(said, loc="right", color=FAINT_INK, fontsize=9)
+        note = f"best {best['val_loss']:.3f} in epoch {best['epoch']}"
+        axes.set_title(note, loc="right", color=FAINT_INK, fontsize=9)
     return write_png(figure, path)
 
 
 def _best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
-    """The epoch whose weights end up in the model folder."""
+    """Returns the epoch of the lowest validation loss, whose weights go to the model folder."""
     validated = [e for e in history if math.isfinite(e.get("val_loss") or math.nan)]
     return min(validated, key=lambda entry: entry["val_loss"], default=None)

@@ -1,17 +1,10 @@
-"""Music as pictures: piano rolls as PNG, and what other pictures share with them.
-
-Everything is drawn with Matplotlib's objects onto an Agg canvas, never through pyplot: no global
-state, no window, and safe in a thread.
-"""
+"""Music as pictures: piano rolls as PNG."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import math
 import textwrap
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +19,22 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from midinet.midi.general_midi import PERCUSSION, program_name
 from midinet.midi.notes import Notes
-
-DPI = 110
-
-# Neighbours in this list are as unlike as possible; the first ones are the clearest.
-COLOURS = (
-    *("#3b66d6", "#f0a818", "#e8503a", "#2f9e4f", "#9a55ee", "#12b5b0", "#f472ac", "#8a5a3c"),
-    *("#7fb0f7", "#a3b300", "#b0126a", "#0b6b7d", "#ff9770", "#4b2fa3", "#7fd08b", "#c9a0f5"),
-    *("#7d1f1f", "#00a0e0", "#c2953d", "#566b1c"),
+from midinet.rendering.style import (
+    DPI,
+    FAINT_INK,
+    GRID,
+    INK,
+    drawable,
+    nth_colour,
+    style_axes,
+    write_png,
 )
+
 _DRUM_COLOUR = "#39414d"
-INK, FAINT_INK, GRID = "#252b33", "#69727e", "#dfe3e8"
 _BLACK_KEY_ROW, _SEED_SHADE, _SEED_LINE = "#f3f5f8", "#fff3d6", "#c98a00"
 
 # General MIDI's percussion key map in the rows of a drum score, from the bottom up. Source: MIDI
-# Association, General MIDI System Level 1, table 3. A key in no row is "other".
+# Association, General MIDI System Level 1, table 3. Keys in no other row go to "other".
 _DRUM_ROWS: tuple[tuple[str, frozenset[int]], ...] = (
     ("kick", frozenset({35, 36})),
     ("snare", frozenset({37, 38, 39, 40})),
@@ -52,13 +46,13 @@ _DRUM_ROWS: tuple[tuple[str, frozenset[int]], ...] = (
 _DRUM_HIT_S = 0.06
 _SEMITONES = 12
 _BLACK_KEYS = (1, 3, 6, 8, 10)
-_LEAST_PITCHES = 30  # a melody in a narrow range still shows where it lies
+_MIN_PITCHES = 30  # so that a melody of few pitches still shows how high it is
 
 # Sizes in inches.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.8, 0.3, 0.48, 0.6
 _PITCH_HEIGHT, _DRUM_ROW_HEIGHT, _LANE_GAP = 0.085, 0.2, 0.12
 _TITLE_LINE, _SEED_LABEL, _LEGEND_LINE, _LEGEND_COLUMN = 0.26, 0.18, 0.195, 2.15
-_TITLE_LETTERS_AN_INCH = 7.8
+_TITLE_CHARACTERS_PER_INCH = 7.8
 
 
 def piano_roll(
@@ -68,16 +62,22 @@ def piano_roll(
     title: str = "",
     seed_end_ms: float | None = None,
 ) -> bytes:
-    """Draws notes as a piano roll: one colour an instrument, percussion in a lane of its own.
+    """Draws notes as a piano roll: one colour per instrument, percussion in a lane of its own.
+
+    Example:
+        piano_roll(read_midi("song.mid"), "song.png", title="My song")
 
     Args:
-        notes: the music; loud notes are drawn stronger.
-        path: where to write the PNG as well.
-        title: a heading; long ones are broken into lines.
-        seed_end_ms: where the seed ends and the continuation begins, in milliseconds.
+        notes: the music; loud notes are drawn more opaque than soft ones.
+        path: a file to write the PNG to; None writes no file.
+        title: a heading; a long one is wrapped.
+        seed_end_ms: when the seed ends and the continuation begins, in milliseconds.
 
     Returns:
-        The PNG's bytes.
+        The bytes of the PNG.
+
+    Raises:
+        OSError: the file can't be written.
     """
     return write_png(_draw_roll(notes, title, seed_end_ms), path)
 
@@ -85,7 +85,7 @@ def piano_roll(
 def piano_roll_image(
     notes: Notes, *, title: str = "", seed_end_ms: float | None = None
 ) -> np.ndarray:
-    """The picture of `piano_roll` as `(height, width, 3)` uint8, red, green and blue."""
+    """Returns the picture of `piano_roll` as `(height, width, 3)` uint8: red, green and blue."""
     canvas = FigureCanvasAgg(_draw_roll(notes, title, seed_end_ms))
     canvas.draw()
     return np.array(canvas.buffer_rgba())[:, :, :3].copy()
@@ -93,10 +93,12 @@ def piano_roll_image(
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """How a piano roll lies on the page: sizes in inches, times in seconds, from the bottom up
-    the legend, the percussion lane, the pitches and the heading."""
+    """The sizes of a piano roll, in inches.
 
-    seconds: float
+    From the bottom up there are the legend, the percussion lane, the pitches and the heading.
+    """
+
+    seconds: float  # of music
     width: float
     legend_height: float
     drum_height: float
@@ -110,13 +112,14 @@ class _Layout:
         return _BOTTOM + self.legend_height + lanes + self.heading_height + _TOP
 
     @property
-    def second_per_pixel(self) -> float:
+    def seconds_per_pixel(self) -> float:
         return self.seconds / ((self.width - _LEFT - _RIGHT) * DPI)
 
     def add_lane(self, figure: Figure, bottom: float, height: float) -> Axes:
-        across = self.width - _LEFT - _RIGHT
-        box = (_LEFT / self.width, bottom / self.height, across / self.width, height / self.height)
-        axes = figure.add_axes(box)
+        lane_width = self.width - _LEFT - _RIGHT
+        shares = np.array([_LEFT, bottom, lane_width, height])
+        shares /= [self.width, self.height, self.width, self.height]
+        axes = figure.add_axes(tuple(shares))
         axes.set_xlim(0, self.seconds)
         style_axes(axes)
         return axes
@@ -125,16 +128,16 @@ class _Layout:
 def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
     seconds = max(notes.duration_ms, seed_end_ms or 0.0, 1000.0) / 1000
     width = float(np.clip(10 + seconds / 25, 11, 22))
-    across = width - _LEFT - _RIGHT
+    lane_width = width - _LEFT - _RIGHT
     melodic, drums = notes[~notes.is_drum], notes[notes.is_drum]
     low, high = _pitch_range(melodic)
 
-    colours = {int(p): _colour(i) for i, p in enumerate(np.unique(melodic.program))}
+    colours = {int(p): nth_colour(i) for i, p in enumerate(np.unique(melodic.program))}
     legend = [Patch(color=colour, label=program_name(p)) for p, colour in colours.items()]
     if len(drums):
         legend.append(Patch(color=_DRUM_COLOUR, label=PERCUSSION))
-    columns = int(across / _LEGEND_COLUMN)
-    heading = textwrap.wrap(drawable(title), int(across * _TITLE_LETTERS_AN_INCH))
+    columns = int(lane_width / _LEGEND_COLUMN)
+    heading = textwrap.wrap(drawable(title), int(lane_width * _TITLE_CHARACTERS_PER_INCH))
     layout = _Layout(
         seconds=seconds,
         width=width,
@@ -148,47 +151,36 @@ def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
     lanes_bottom = _BOTTOM + layout.legend_height
     if layout.drum_height:
         lane = layout.add_lane(figure, lanes_bottom, layout.drum_height)
-        _draw_drums(lane, drums, layout.second_per_pixel)
+        _draw_drums(lane, drums, layout.seconds_per_pixel)
     if layout.roll_height:
         roll_bottom = layout.height - _TOP - layout.heading_height - layout.roll_height
         lane = layout.add_lane(figure, roll_bottom, layout.roll_height)
         lane.set_ylim(low - 0.5, high + 0.5)
-        _draw_melodic(lane, melodic, colours, layout.second_per_pixel)
+        _draw_melodic(lane, melodic, colours, layout.seconds_per_pixel)
     for lane in figure.axes:
         _mark_time(lane, layout, is_lowest=lane is figure.axes[0])
         if seed_end_ms:
             _mark_seed(lane, seed_end_ms / 1000, layout, is_highest=lane is figure.axes[-1])
-    _write_heading(figure, heading, _facts(notes, len(legend)))
+    _write_heading(figure, heading, _subtitle(notes, len(legend)))
     if legend:
         _draw_legend(figure, legend, columns)
     return figure
 
 
 def _pitch_range(notes: Notes) -> tuple[int, int]:
-    """The lowest and highest pitch to draw, with some air around the music."""
+    """Returns the lowest and highest pitch to draw, with a margin around the music."""
     if not len(notes):
-        return 48, 48 + _LEAST_PITCHES
+        return 48, 48 + _MIN_PITCHES
     low, high = int(notes.pitch.min()), int(notes.pitch.max())
-    air = max(4, _LEAST_PITCHES - (high - low)) // 2
-    return max(0, low - air), min(127, high + air)
-
-
-def _colour(index: int) -> tuple[float, float, float]:
-    """The colour of the index-th instrument; further rounds through the list are darker and paler
-    in turn, and end in neither black nor white."""
-    red, green, blue = to_rgb(COLOURS[index % len(COLOURS)])
-    step = index // len(COLOURS)
-    # 0.8 and 0.7 keep the colours of many instruments furthest apart.
-    shade = 0.8 ** ((step + 1) // 2) if step % 2 else 0.7 ** (step // 2)
-    light = 0.0 if step % 2 else 1 - shade
-    return red * shade + light, green * shade + light, blue * shade + light
+    margin = max(4, _MIN_PITCHES - (high - low)) // 2
+    return max(0, low - margin), min(127, high + margin)
 
 
 def _draw_melodic(
     axes: Axes,
     notes: Notes,
     colour_of: dict[int, tuple[float, float, float]],
-    second_per_pixel: float,
+    seconds_per_pixel: float,
 ) -> None:
     low, high = (round(limit) for limit in axes.get_ylim())
     pitches = np.arange(low, high + 1)
@@ -200,21 +192,21 @@ def _draw_melodic(
         axes.axhline(pitch - 0.5, color=GRID, lw=0.8, zorder=0.5)
     axes.set_ylabel("pitch", color=FAINT_INK)
 
-    # What sounds longest is drawn first, so that pads don't hide melodies.
+    # The instrument that sounds longest is drawn first, so that pads don't hide melodies.
     sounding_ms = np.bincount(notes.program, notes.end_ms - notes.start_ms, minlength=128)
     order = np.lexsort((notes.start_ms, -sounding_ms[notes.program]))
     paint = np.zeros((128, 3))
     for program, colour in colour_of.items():
         paint[program] = colour
-    colours = np.column_stack([paint[notes.program], _strength(notes.velocity)])
-    # A pixel at least, and not quite to the next note: repeated notes stay apart.
-    length_s = (notes.end_ms - notes.start_ms) / 1000 - second_per_pixel
-    length_s = np.maximum(length_s, second_per_pixel)
+    colours = np.column_stack([paint[notes.program], _opacity(notes.velocity)])
+    # Each note is a pixel short, so that repeated notes stay apart, and at least a pixel long.
+    length_s = (notes.end_ms - notes.start_ms) / 1000 - seconds_per_pixel
+    length_s = np.maximum(length_s, seconds_per_pixel)
     bars = _bars(notes.start_ms / 1000, length_s, notes.pitch, thickness=0.84)
     _add_bars(axes, bars[order], colours[order])
 
 
-def _draw_drums(axes: Axes, notes: Notes, second_per_pixel: float) -> None:
+def _draw_drums(axes: Axes, notes: Notes, seconds_per_pixel: float) -> None:
     row_of_key = np.full(128, len(_DRUM_ROWS) - 1)
     for row, (_, keys) in enumerate(_DRUM_ROWS):
         row_of_key[list(keys)] = row
@@ -223,18 +215,18 @@ def _draw_drums(axes: Axes, notes: Notes, second_per_pixel: float) -> None:
     axes.tick_params(axis="y", length=0)
     for row in range(0, len(_DRUM_ROWS), 2):
         axes.axhspan(row - 0.5, row + 0.5, color=_BLACK_KEY_ROW, lw=0, zorder=0)
-    length_s = np.clip(_DRUM_HIT_S, second_per_pixel, 4 * second_per_pixel)
+    length_s = np.clip(_DRUM_HIT_S, seconds_per_pixel, 4 * seconds_per_pixel)
     rows = row_of_key[notes.pitch]
     bars = _bars(notes.start_ms / 1000, np.full(len(notes), length_s), rows, thickness=0.72)
     colours = np.tile((*to_rgb(_DRUM_COLOUR), 1.0), (len(notes), 1))
-    colours[:, 3] = _strength(notes.velocity)
+    colours[:, 3] = _opacity(notes.velocity)
     _add_bars(axes, bars, colours)
 
 
 def _bars(
     start_s: np.ndarray, length_s: np.ndarray, rows: np.ndarray, thickness: float
 ) -> np.ndarray:
-    """The corners of a rectangle a note, `(N, 4, 2)`."""
+    """Returns the corners of one rectangle per note, `(N, 4, 2)`."""
     left, right = start_s, start_s + length_s
     below, above = rows - thickness / 2, rows + thickness / 2
     x = np.stack([left, right, right, left], axis=1)
@@ -243,22 +235,23 @@ def _bars(
 
 
 def _add_bars(axes: Axes, bars: np.ndarray, colours: np.ndarray) -> None:
-    # One collection for all: a patch object a note would take seconds.
-    corners: Any = bars  # Matplotlib's type stubs know lists only, but lists are slower
+    # One collection for all notes: one patch object per note would take seconds.
+    corners: Any = bars  # Matplotlib's type stubs allow only lists, which are slower
     axes.add_collection(PolyCollection(corners, facecolors=colours, lw=0, zorder=2))
 
 
-def _strength(velocity: np.ndarray) -> np.ndarray:
-    """How opaque a note is: soft ones stay visible."""
+def _opacity(velocity: np.ndarray) -> np.ndarray:
+    """Returns how opaque notes are, 0 to 1; the softest ones stay visible."""
     return 0.35 + 0.65 * velocity / 127
 
 
 def _mark_time(axes: Axes, layout: _Layout, is_lowest: bool) -> None:
-    most = (layout.width - _LEFT - _RIGHT) * 1.5
-    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)
-    hours = 3600 * math.ceil(layout.seconds / 3600 / most)
-    step = next((step for step in steps if layout.seconds / step <= most), hours)
-    axes.xaxis.set_major_locator(MultipleLocator(step))
+    max_marks = (layout.width - _LEFT - _RIGHT) * 1.5
+    intervals_s = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)
+    whole_hours = 3600 * math.ceil(layout.seconds / 3600 / max_marks)
+    fitting = (interval for interval in intervals_s if layout.seconds / interval <= max_marks)
+    interval_s = next(fitting, whole_hours)
+    axes.xaxis.set_major_locator(MultipleLocator(interval_s))
     axes.grid(axis="x", color=GRID, lw=0.7)
     if not is_lowest:
         axes.tick_params(axis="x", labelbottom=False, length=0)
@@ -278,8 +271,8 @@ def _mark_seed(axes: Axes, seed_end_s: float, layout: _Layout, is_highest: bool)
         ("seed", "right", -5, seed_end_s),
         ("continuation", "left", 5, layout.seconds - seed_end_s),
     )
-    for label, side, offset, room_s in labels:
-        if room_s / layout.second_per_pixel > 8 * len(label):
+    for label, side, offset, available_s in labels:
+        if available_s / layout.seconds_per_pixel > 8 * len(label):
             axes.annotate(
                 label,
                 (seed_end_s, 1),
@@ -297,7 +290,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes}:{seconds:02d}"
 
 
-def _facts(notes: Notes, instruments: int) -> str:
+def _subtitle(notes: Notes, instruments: int) -> str:
     if not len(notes):
         return "no notes"
     amounts = ((len(notes), "note"), (instruments, "instrument"))
@@ -305,10 +298,10 @@ def _facts(notes: Notes, instruments: int) -> str:
     return "  ·  ".join([_clock(notes.duration_ms / 1000), *counts])
 
 
-def _write_heading(figure: Figure, heading: list[str], facts: str) -> None:
+def _write_heading(figure: Figure, heading: list[str], subtitle: str) -> None:
     width, height = figure.get_size_inches()
     top = height - 0.12
-    place: dict[str, Any] = {"x": _LEFT / width, "ha": "left", "va": "top"}
+    at_top_left: dict[str, Any] = {"x": _LEFT / width, "ha": "left", "va": "top"}
     # parse_math=False: a dollar sign in a song's name is a dollar sign.
     bold: dict[str, Any] = {
         "fontsize": 13,
@@ -316,9 +309,9 @@ def _write_heading(figure: Figure, heading: list[str], facts: str) -> None:
         "color": INK,
         "parse_math": False,
     }
-    figure.text(y=top / height, s="\n".join(heading), **place, **bold)
-    below = top - _TITLE_LINE * len(heading)
-    figure.text(y=below / height, s=facts, fontsize=9.5, color=FAINT_INK, **place)
+    figure.text(y=top / height, s="\n".join(heading), **at_top_left, **bold)
+    subtitle_top = top - _TITLE_LINE * len(heading)
+    figure.text(y=subtitle_top / height, s=subtitle, fontsize=9.5, color=FAINT_INK, **at_top_left)
 
 
 def _draw_legend(figure: Figure, entries: list[Patch], columns: int) -> None:
@@ -336,43 +329,3 @@ def _draw_legend(figure: Figure, entries: list[Patch], columns: int) -> None:
         handlelength=1.2,
         handleheight=0.9,
     )
-
-
-def style_axes(axes: Axes) -> None:
-    """Gives axes the looks of all pictures of this project."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GRID)
-    axes.tick_params(colors=FAINT_INK, labelsize=9)
-    axes.set_axisbelow(True)
-
-
-def drawable(text: str) -> str:
-    """Text without what no font can draw: the bytes of a file's name that are no letters."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def write_png(figure: Figure, path: str | Path | None) -> bytes:
-    """Draws a figure; returns the bytes of the PNG and writes them, where there is a path.
-
-    Raises:
-        OSError: it can't be written; a picture that was there before is as it was.
-    """
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # Letters of a file's name that the font lacks become boxes.
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        FigureCanvasAgg(figure).print_png(buffer)
-    png = buffer.getvalue()
-    if path is not None:
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.part")
-        try:
-            unfinished.write_bytes(png)
-            unfinished.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(path)) from error
-    return png

@@ -29,7 +29,7 @@ from midinet.errors import CorpusError, MidiError, OptionError
 from midinet.folders import DESCRIPTION_FILE, midi_files
 from midinet.midi.notes import Notes
 from midinet.midi.reader import read_midi
-from midinet.rendering.piano_roll import COLOURS, DPI, GRID, INK, drawable, style_axes, write_png
+from midinet.rendering.style import COLOURS, DPI, GRID, INK, drawable, style_axes, write_png
 from midinet.report.metrics import METRICS
 from midinet.report.quoting import PassageIndex, repeated_share
 
