@@ -35,7 +35,7 @@ _BLACK_KEY_ROW, _SEED_SHADE, _SEED_LINE = "#f3f5f8", "#fff3d6", "#c98a00"
 
 # General MIDI's percussion key map in the rows of a drum score, from the bottom up. Source: MIDI
 # Association, General MIDI System Level 1, table 3. Keys in no other row go to "other".
-_DRUM_ROWS: tuple[tuple[str, frozenset[int]], ...] = (
+DRUM_ROWS: tuple[tuple[str, frozenset[int]], ...] = (
     ("kick", frozenset({35, 36})),
     ("snare", frozenset({37, 38, 39, 40})),
     ("toms", frozenset({41, 43, 45, 47, 48, 50})),
@@ -142,7 +142,7 @@ def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
         seconds=seconds,
         width=width,
         legend_height=_LEGEND_LINE * math.ceil(len(legend) / columns),
-        drum_height=_DRUM_ROW_HEIGHT * len(_DRUM_ROWS) if len(drums) else 0.0,
+        drum_height=_DRUM_ROW_HEIGHT * len(DRUM_ROWS) if len(drums) else 0.0,
         roll_height=_PITCH_HEIGHT * (high - low + 1) if len(melodic) or not len(drums) else 0.0,
         heading_height=_TITLE_LINE * len(heading) + (_SEED_LABEL if seed_end_ms else 0.0),
     )
@@ -161,7 +161,7 @@ def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
         _mark_time(lane, layout, is_lowest=lane is figure.axes[0])
         if seed_end_ms:
             _mark_seed(lane, seed_end_ms / 1000, layout, is_highest=lane is figure.axes[-1])
-    _write_heading(figure, heading, _subtitle(notes, len(legend)))
+    _write_heading(figure, heading, summarize(notes, len(legend)))
     if legend:
         _draw_legend(figure, legend, columns)
     return figure
@@ -207,13 +207,13 @@ def _draw_melodic(
 
 
 def _draw_drums(axes: Axes, notes: Notes, seconds_per_pixel: float) -> None:
-    row_of_key = np.full(128, len(_DRUM_ROWS) - 1)
-    for row, (_, keys) in enumerate(_DRUM_ROWS):
+    row_of_key = np.full(128, len(DRUM_ROWS) - 1)
+    for row, (_, keys) in enumerate(DRUM_ROWS):
         row_of_key[list(keys)] = row
-    axes.set_ylim(-0.5, len(_DRUM_ROWS) - 0.5)
-    axes.set_yticks(range(len(_DRUM_ROWS)), [name for name, _ in _DRUM_ROWS], fontsize=8)
+    axes.set_ylim(-0.5, len(DRUM_ROWS) - 0.5)
+    axes.set_yticks(range(len(DRUM_ROWS)), [name for name, _ in DRUM_ROWS], fontsize=8)
     axes.tick_params(axis="y", length=0)
-    for row in range(0, len(_DRUM_ROWS), 2):
+    for row in range(0, len(DRUM_ROWS), 2):
         axes.axhspan(row - 0.5, row + 0.5, color=_BLACK_KEY_ROW, lw=0, zorder=0)
     length_s = np.clip(_DRUM_HIT_S, seconds_per_pixel, 4 * seconds_per_pixel)
     rows = row_of_key[notes.pitch]
@@ -290,7 +290,8 @@ def _clock(seconds: float) -> str:
     return f"{minutes}:{seconds:02d}"
 
 
-def _subtitle(notes: Notes, instruments: int) -> str:
+def summarize(notes: Notes, instruments: int) -> str:
+    """Says in one line how long a piece is and how many notes and instruments it has."""
     if not len(notes):
         return "no notes"
     amounts = ((len(notes), "note"), (instruments, "instrument"))
