@@ -20,6 +20,13 @@ from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import NUM_PROGRAMS, PAD, STEP_MS, TIME_SHIFT
 from midinet.errors import ModelError, OptionError
 from midinet.folders import Kind, kind_of, no_model
+from midinet.generation.listening import (
+    describe_model,
+    how_to_listen,
+    page_facts,
+    title_of,
+    write_page,
+)
 from midinet.generation.outputs import check_output, check_writable, free_paths, write_midi
 from midinet.generation.prompts import (
     DEFAULT_SEED_LENGTH,
@@ -66,6 +73,7 @@ def generate(  # a parameter for each option of the script: a settings object wo
     output: str | Path = "output",
     plot: bool = False,
     wav: bool = False,
+    html: bool = False,
     soundfont: str | Path | None = None,
     progress: bool = True,
 ) -> list[Path]:
@@ -96,7 +104,9 @@ def generate(  # a parameter for each option of the script: a settings object wo
             Nothing is ever overwritten.
         plot: whether to draw a piano roll beside each file.
         wav: whether to play each file into a WAV file beside it.
-        soundfont: the SoundFont to play with; None: one found in the usual places.
+        html: whether to write a page that plays all pieces in a browser, beside the first file.
+        soundfont: the SoundFont to play with; None: one found in the usual places for `wav`, and
+            the one that comes with pretty_midi for `html`.
         progress: whether to show a progress bar and what was written.
 
     Returns:
@@ -122,8 +132,10 @@ def generate(  # a parameter for each option of the script: a settings object wo
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     settings = Settings(top_k, temperature, top_p, seed, rules)
     limit = _Limit.checked(length, seconds)
-    if soundfont is not None and not wav:
-        raise OptionError(f"soundfont {soundfont}: it needs --wav, which plays the music with it")
+    if soundfont is not None and not (wav or html):
+        raise OptionError(
+            f"soundfont {soundfont}: it needs --wav or --html, which play the music with it"
+        )
     folder = find_model(save_directory)
     check_output(Path(output))
     _check_packages(plot)
@@ -131,6 +143,10 @@ def generate(  # a parameter for each option of the script: a settings object wo
         from midinet.rendering.audio import find_player, write_wav
 
         find_player(soundfont)  # now, rather than when the music is there
+    if html:
+        from midinet.rendering.player_page import open_page_font
+
+        open_page_font(soundfont)
 
     from midinet.model.music_transformer import open_model  # here, not above: it starts TensorFlow
 
@@ -152,22 +168,33 @@ def generate(  # a parameter for each option of the script: a settings object wo
     made, interrupted = _compose(model, [start] * num, limit, settings, progress)
     command = ["python", "generate.py", "-s", _as_typed(folder), *options]
     command += _as_options(settings) + ["--inclusive"] * inclusive
-    suffixes = [".mid"] + [".png"] * plot + [".wav"] * wav
+    suffixes = [".mid"] + [".png"] * plot + [".wav"] * wav + [".html"] * html
     paths = free_paths(Path(output), num, suffixes)
     pieces = [to_notes(start, tokens, model.codec, rules, inclusive) for tokens in made]
+    composer = describe_model(folder, folder == DEMO_MODEL, model.history_of_training)
+    if progress:
+        print(f"Composed by {composer}:")
+    commands = []
     for index, (tokens, (notes, _), path) in enumerate(zip(made, pieces, paths, strict=True)):
         amount = _Limit(max(1, len(tokens)), None) if interrupted else limit
         last = [*amount.as_options(), "--seed", str(seed + index)]
-        write_midi(notes, path, shlex.join([*command, *last]), seed)
+        commands.append(shlex.join([*command, *last]))
+        write_midi(notes, path, commands[-1], seed)
         if progress:
             print(f"{path}: {_describe(notes)}")
     # Only now, so that trouble with them, or Ctrl-C, costs no music.
+    seed_name = primer or song or ""
     for (notes, seed_end_ms), path in zip(pieces, paths, strict=True):
         if plot:
-            _draw(notes, path, primer or song or "", seed_end_ms)
+            _draw(notes, path, seed_name, seed_end_ms)
+    if html:
+        facts = page_facts(composer, seed_name, settings, instruments)
+        write_page(pieces, paths, commands, facts, seed, soundfont)
     for path in paths:
         if wav:
             write_wav(path, path.with_suffix(".wav"), soundfont)
+    if progress:
+        print(how_to_listen(paths, html, wav))
     return paths
 
 
@@ -332,7 +359,7 @@ def _check_packages(plot: bool) -> None:
 def _draw(notes: Notes, path: Path, seed_name: str | Path, seed_end_ms: float | None) -> None:
     from midinet.rendering.piano_roll import piano_roll
 
-    title = f"{path.stem}, from {Path(seed_name).stem}" if seed_name else path.stem
+    title = title_of(path, seed_name)
     piano_roll(notes, path.with_suffix(".png"), title=title, seed_end_ms=seed_end_ms)
 
 

@@ -18,9 +18,9 @@ def check_output(output: Path) -> None:
     """Refuses what can't be a place for music, and makes nothing yet.
 
     Raises:
-        OptionError: it names a sound or a picture, or lies in what is no folder.
+        OptionError: it names a sound, a picture or a page, or lies in what is no folder.
     """
-    if output.suffix.lower() in (".wav", ".png"):
+    if output.suffix.lower() in (".wav", ".png", ".html"):
         raise OptionError(
             f"output is {output}: it takes a folder, or a name that ends in .mid; "
             f"a {output.suffix} comes to lie beside the music"

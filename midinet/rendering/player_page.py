@@ -23,7 +23,7 @@ from midinet.midi.general_midi import program_name
 from midinet.midi.notes import Notes
 from midinet.rendering.piano_roll import DRUM_ROWS, summarize
 from midinet.rendering.player_sounds import PlayerSounds
-from midinet.rendering.soundfont import find_bundled_soundfont, read_soundfont
+from midinet.rendering.soundfont import SoundFont, find_bundled_soundfont, read_soundfont
 from midinet.rendering.style import drawable, nth_colour
 
 _SCRIPTS = ("sound.js", "roll.js", "controls.js")
@@ -77,17 +77,14 @@ def player_page(pieces: Sequence[PlayerPiece], soundfont: str | Path | None = No
         >>> page = player_page([PlayerPiece("My song", read_midi(midi), midi, "song.mid")])
         >>> Path("song.html").write_text(page, encoding="utf-8")
     """
-    path = find_bundled_soundfont() if soundfont is None else Path(soundfont)
-    font = read_soundfont(path)
-    if font.is_compressed:
-        raise AudioError(f"{path} holds compressed samples: for a page take an .sf2 file")
+    font = open_page_font(soundfont)
     sounds = PlayerSounds(font)
     data = {
         "pieces": [_describe_piece(piece, sounds) for piece in pieces],
         "drumLanes": _drum_lanes(),
         "voices": sounds.voices,
         "samples": sounds.encode_samples(),
-        "font": path.name,
+        "font": font.path.name,
     }
     texts = {
         "title": html.escape(drawable(" · ".join(piece.title for piece in pieces))),
@@ -101,6 +98,18 @@ def player_page(pieces: Sequence[PlayerPiece], soundfont: str | Path | None = No
         name, after = part.split("}}", 1)
         filled += [texts[name], after]
     return "".join(filled)
+
+
+def open_page_font(soundfont: str | Path | None = None) -> SoundFont:
+    """Opens the SoundFont that `player_page` would take.
+
+    Raises:
+        AudioError: it is missing or can't be used.
+    """
+    font = read_soundfont(find_bundled_soundfont() if soundfont is None else soundfont)
+    if font.is_compressed:
+        raise AudioError(f"{font.path} holds compressed samples: for a page take an .sf2 file")
+    return font
 
 
 def notebook_html(page: str) -> str:

@@ -1,6 +1,9 @@
 """From a model and a seed to files of music."""
 
+import base64
+import json
 import os
+import re
 import shlex
 
 import mido
@@ -318,6 +321,40 @@ def test_pictures_and_sound_lie_beside_the_music(compose, monkeypatch):
     (path,) = compose(100, plot=True, wav=True, soundfont="my.sf2")
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert played == ["my.sf2", (path, path.with_suffix(".wav"), "my.sf2")]
+
+
+def test_one_page_plays_all_pieces(compose, tmp_path):
+    first, second = compose(100, num=2, html=True)
+    page = first.with_suffix(".html").read_text(encoding="utf-8")
+    assert not second.with_suffix(".html").exists()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    for path, piece, seed in zip((first, second), data["pieces"], ("7", "8"), strict=True):
+        assert base64.b64decode(piece["midi"]) == path.read_bytes()
+        assert piece["command"] == text_of(path)
+        assert ["Random seed", seed] in piece["facts"]
+        assert len(piece["notes"]["pitch"]) == len(read_midi(path))
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".html", ".mid", ".mid"]
+
+
+def test_a_page_without_its_font_is_said_before_composing(compose, tmp_path):
+    with pytest.raises(AudioError, match=r"none\.sf2"):
+        compose(html=True, soundfont=tmp_path / "none.sf2")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({}, "add --html for a page that plays in your browser"),
+        ({"html": True}, "open {}.html in a browser"),
+    ],
+)
+def test_says_who_composed_and_how_to_listen(compose, capsys, model_folder, options, hint):
+    (path,) = compose(50, progress=True, **options)
+    model, file, listen = capsys.readouterr().out.splitlines()
+    assert model == f"Composed by {model_folder}:"
+    assert file.startswith(f"{path}: ")
+    assert hint.format(path.with_suffix("")) in listen
 
 
 def test_trouble_with_a_picture_costs_no_music(compose, monkeypatch, tmp_path):

@@ -1,0 +1,119 @@
+"""How to hear what was composed: the page that plays it, and what the script says at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from midinet.midi.notes import Notes
+
+if TYPE_CHECKING:
+    from midinet.generation.settings import Settings
+
+
+def describe_model(folder: Path, is_demo: bool, training: Mapping[str, Any]) -> str:
+    """Names a model, and says how long it was trained and with which result.
+
+    Args:
+        folder: the model's folder.
+        is_demo: whether it is the model that comes with the project.
+        training: how it was trained, as its folder says: `history` has an entry for each epoch.
+
+    Example:
+        >>> describe_model(Path("mine"), False, {"history": [{"epoch": 3, "val_loss": 1.5}]})
+        'mine (3 epochs, validation loss 1.50)'
+    """
+    name = "the demo model" if is_demo else str(folder)
+    history = training.get("history") or []
+    # The weights are those of the best epoch.
+    losses = [entry.get("val_loss") or math.nan for entry in history]
+    best = min((loss for loss in losses if math.isfinite(loss)), default=None)
+    said = [f"{len(history)} epoch{'s' * (len(history) != 1)}"] if history else []
+    said += [] if best is None else [f"validation loss {best:.2f}"]
+    return f"{name} ({', '.join(said)})" if said else name
+
+
+def title_of(path: Path, seed_name: str | Path) -> str:
+    """The heading of a piece: its file's name and, where there was one, that of its seed."""
+    return f"{path.stem}, from {Path(seed_name).stem}" if seed_name else path.stem
+
+
+def page_facts(
+    composer: str, seed_name: str | Path, settings: Settings, instruments: str | None
+) -> dict[str, str]:
+    """What the page tells of every piece, beside its random seed."""
+    facts = {"Model": composer}
+    if seed_name:
+        facts["Continues"] = Path(seed_name).stem
+    facts["Top-k"] = str(settings.top_k)
+    facts["Temperature"] = f"{settings.temperature:g}"
+    if settings.top_p < 1:
+        facts["Top-p"] = f"{settings.top_p:g}"
+    if instruments is not None:
+        facts["Instruments"] = instruments
+    return facts
+
+
+def write_page(
+    pieces: Sequence[tuple[Notes, float | None]],
+    paths: Sequence[Path],
+    commands: Sequence[str],
+    facts: Mapping[str, str],
+    seed: int,
+    soundfont: str | Path | None,
+) -> None:
+    """Writes one page that plays all pieces beside the first of them.
+
+    Args:
+        pieces: for each its notes, and where its seed ends in milliseconds, or None.
+        paths: the MIDI files of the pieces.
+        commands: for each the command that composes it again.
+        facts: names and values to show with every piece.
+        seed: the random seed of the first piece; those of the others follow it.
+        soundfont: the SoundFont to play with; None: the one that comes with pretty_midi.
+
+    Raises:
+        AudioError: the SoundFont can't be used.
+        OSError: the page can't be written.
+    """
+    from midinet.rendering.player_page import PlayerPiece, player_page
+
+    seed_name = facts.get("Continues", "")
+    page = player_page(
+        [
+            PlayerPiece(
+                title_of(path, seed_name),
+                notes,
+                path.read_bytes(),
+                path.name,
+                seed_end_ms=seed_end_ms,
+                facts={**facts, "Random seed": str(seed + index)},
+                command=command,
+            )
+            for index, ((notes, seed_end_ms), path, command) in enumerate(
+                zip(pieces, paths, commands, strict=True)
+            )
+        ],
+        soundfont,
+    )
+    path = paths[0].with_suffix(".html")
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        unfinished.write_text(page, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def how_to_listen(paths: Sequence[Path], html: bool, wav: bool) -> str:
+    """Says how to hear pieces that were written to `paths`."""
+    if html:
+        return f"To listen, open {paths[0].with_suffix('.html')} in a browser."
+    if wav:
+        return f"To listen, play {', '.join(str(path.with_suffix('.wav')) for path in paths)}."
+    return "To listen, add --html for a page that plays in your browser, or --wav for a sound file."
