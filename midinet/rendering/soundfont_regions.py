@@ -105,7 +105,7 @@ class Lfo(NamedTuple):
     rate_hz: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)  # a region equals only itself
 class Region:
     """One sample and how it is played for a range of keys and velocities.
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from midinet.errors import AudioError
+from midinet.midi.notes import Notes
 from midinet.rendering.soundfont import find_bundled_soundfont, read_soundfont
 from midinet.rendering.soundfont_regions import LOOP, NO_LOOP
+from midinet.rendering.synthesizer import render
 from tests.rendering.tiny_soundfont import RATE_HZ, make_soundfont
 
 
@@ -179,6 +181,7 @@ def read_everything(path):
             assert region.loop_end <= region.end or region.loop_mode == NO_LOOP
             assert 0 < region.speed(60) < 1e16
             font.samples[region.start : region.end].sum()
+    return font
 
 
 def test_a_file_cut_short_anywhere_is_one_clear_error(tmp_path):
@@ -198,6 +201,10 @@ def test_thousands_of_damaged_files_are_read_or_refused_but_never_crash(tmp_path
     tables = whole.index(b"pdta")  # most of the numbers that matter come after it
     path = tmp_path / "mutant.sf2"
     messages = []
+    notes = Notes(
+        *(np.array([0.0, 30.0]), np.array([50.0, 90.0]), np.zeros(2, np.uint8)),
+        *(np.array([60, 40], np.uint8), np.full(2, 100, np.uint8), np.array([False, True])),
+    )
     for _ in range(4000):
         mutant = bytearray(whole)
         for _ in range(rng.choice((1, 1, 2, 8))):
@@ -209,7 +216,8 @@ def test_thousands_of_damaged_files_are_read_or_refused_but_never_crash(tmp_path
                 mutant[place : place + 4] = struct.pack("<I", rng.choice((0, 0xFFFFFFFF, 1 << 31)))
         path.write_bytes(mutant)
         try:
-            read_everything(path)
+            font = read_everything(path)
+            assert np.isfinite(render(notes, font, 8000)).all()
         except AudioError as error:
             messages.append(str(error))
     assert 400 < len(messages) < 3600
