@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument_group("output").add_argument
     add("-o", "--output", default="output", metavar="PATH", help="folder, or a .mid file")
     add("--plot", action="store_true", help="draw a piano roll beside each file")
-    add("--wav", action="store_true", help="play each into a WAV file, with FluidSynth")
+    add("--wav", action="store_true", help="play each into a WAV file")
     add("--html", action="store_true", help="make a page that plays the music in a browser")
     add("--soundfont", metavar="FILE", help="sounds for --wav and --html (default: one found)")
     options = parser.parse_args(argv)

@@ -91,8 +91,6 @@ def compare_pieces(font, font_path, arguments) -> None:
         row = (*alike(ours, theirs), music_s / seconds, music_s / their_seconds)
         rows.append(row)
         print(as_line(path.stem, row), flush=True)
-            flush=True,
-        )
     for name, function in (("median", statistics.median), ("least", min)):
         row = [function(column) for column in zip(*rows, strict=True)]
         print(as_line(name, row))

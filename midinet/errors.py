@@ -53,4 +53,4 @@ class ArchiveError(MidinetError):
 
 
 class AudioError(MidinetError):
-    """Sound that could not be made: no FluidSynth, no SoundFont, or both failed."""
+    """Sound that could not be made: a SoundFont is missing or damaged, or FluidSynth failed."""

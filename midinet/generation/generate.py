@@ -115,7 +115,7 @@ def generate(  # a parameter for each option of the script: a settings object wo
     Raises:
         OptionError: an argument that makes no sense, or more pieces than memory holds.
         ModelError, CorpusError, MidiError: a model, data set or primer that can't be opened.
-        AudioError: FluidSynth or its SoundFont is missing, and nothing was composed; or no sound
+        AudioError: the SoundFont is missing or damaged, and nothing was composed; or no sound
             could be made, and the MIDI files are there.
         MidinetError, OSError: a file can't be written.
     """

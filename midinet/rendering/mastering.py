@@ -39,7 +39,10 @@ def write_master(sound: np.ndarray, unit: float, path: Path, sample_rate: int) -
     """
     block = max(1, round(_PEAK_BLOCK_S * sample_rate))
     peaks = _block_peaks(sound, unit, block, sample_rate)
-    gain = min(10 ** ((TARGET_LUFS - loudness(sound, unit, sample_rate)) / 20), _MAX_GAIN)
+    # Measured relative to the peak, since the standard's absolute gate suits finished recordings.
+    peak = max(float(peaks.max()), 1e-9)
+    gain = 10 ** ((TARGET_LUFS - loudness(sound, unit * peak, sample_rate)) / 20) / peak
+    gain = min(gain, _MAX_GAIN)
     audible = np.flatnonzero(peaks * gain > 10 ** (_END_DB / 20))
     end = min((int(audible[-1]) + 1) * block, len(sound)) if len(audible) else len(sound)
     fade = round(_FADE_S * sample_rate)

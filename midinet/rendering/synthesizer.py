@@ -280,9 +280,8 @@ def _resample(
     loops = region.loop_mode != NO_LOOP
     loop_start, loop_end = region.loop_start - region.start, region.loop_end - region.start
     # What is read: the sample with a frame before it and, after its loop, the loop's beginning.
-    kept = (
-        loop_end if loops and region.loop_mode != LOOP_UNTIL_RELEASE else region.end - region.start
-    )
+    leaves_loop = region.loop_mode == LOOP_UNTIL_RELEASE
+    kept = loop_end if loops and not leaves_loop else region.end - region.start
     sample = font.samples[region.start : region.start + kept].astype(np.float32) / 32768
     after = np.resize(sample[loop_start:loop_end], 3) if loops else np.zeros(3, np.float32)
     sample = np.concatenate([np.zeros(1, np.float32), sample, after])
