@@ -29,8 +29,8 @@ from midinet.rendering.style import drawable, nth_colour
 _SCRIPTS = ("sound.js", "roll.js", "controls.js")
 _NOTEBOOK_HEIGHT_PX = 760
 
-# Loudness: the loud parts of a piece are brought to this level, a fifth of full scale.
-_TARGET_DB = -17.0
+# Loudness: the loud parts of a piece are brought to about this level.
+_TARGET_DB = -12.0
 _LOUD_QUANTILE = 0.9
 _MAX_GAIN = 20.0
 _LOUDNESS_STEP_MS = 100
@@ -82,7 +82,8 @@ def player_page(pieces: Sequence[PlayerPiece], soundfont: str | Path | None = No
     data = {
         "pieces": [_describe_piece(piece, sounds) for piece in pieces],
         "drumLanes": _drum_lanes(),
-        "voices": sounds.voices,
+        "voiceFields": list(sounds.voices[0]) if sounds.voices else [],
+        "voices": [list(voice.values()) for voice in sounds.voices],
         "samples": sounds.encode_samples(),
         "font": font.path.name,
     }

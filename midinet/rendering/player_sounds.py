@@ -18,6 +18,7 @@ _GUARD_FRAMES = 8  # after the last frame that is heard, for interpolation
 _MAX_RING_S = 2.0  # of a released note that is kept
 _OPEN_FILTER_CENTS = 13500  # the low-pass filter lets everything pass
 _FLAT_RESONANCE_DB = 3.01  # which a SoundFont counts as 0, and Web Audio as a peak of so much less
+_MIN_STAGE_S = 0.001  # of an envelope: nothing changes at once, which would click
 _LOUDNESS_FRAMES = 8000  # of a sample's beginning
 
 
@@ -102,9 +103,14 @@ class PlayerSounds:
             self._samples[bounds] = len(self._frames)
             self._frames.append(0)
         key = pitch if region.fixed_key < 0 else region.fixed_key
-        envelope = region.volume_envelope
+        envelope, modulation = region.volume_envelope, region.modulation_envelope
         has_loop = region.loop_mode != NO_LOOP
-        is_filtered = region.cutoff_cents < _OPEN_FILTER_CENTS
+        to_cutoff = region.modulation_envelope_to_cutoff
+        is_filtered = region.cutoff_cents < _OPEN_FILTER_CENTS or to_cutoff < 0
+        # Either oscillator can move the pitch, and no font moves it with both.
+        vibrato, vibrato_cents = region.vibrato, region.vibrato_to_pitch
+        if not vibrato_cents:
+            vibrato, vibrato_cents = region.modulation_lfo, region.modulation_lfo_to_pitch
         values = {
             "sample": self._samples[bounds],
             "rate": region.speed(pitch) / _BUFFER_RATE_HZ,
@@ -113,13 +119,24 @@ class PlayerSounds:
             "loopStart": region.loop_start - region.start if has_loop else 0,
             "loopEnd": region.loop_end - region.start if has_loop else 0,
             "delay": envelope.delay_s,
-            "attack": max(0.001, envelope.attack_s),
+            "attack": max(_MIN_STAGE_S, envelope.attack_s),
             "hold": envelope.hold_at(key),
-            "decay": max(0.001, envelope.decay_at(key)),
+            "decay": max(_MIN_STAGE_S, envelope.decay_at(key)),
             "sustainDb": min(100.0, envelope.sustain),
             "release": envelope.release_s,
             "cutoff": region.cutoff_hz if is_filtered else 0,
             "resonanceDb": region.resonance_db - _FLAT_RESONANCE_DB if is_filtered else 0,
+            "modulationDelay": modulation.delay_s,
+            "modulationAttack": max(_MIN_STAGE_S, modulation.attack_s),
+            "modulationHold": modulation.hold_at(key),
+            "modulationDecay": max(_MIN_STAGE_S, modulation.decay_at(key)),
+            "modulationSustain": modulation.sustain,
+            "modulationRelease": max(_MIN_STAGE_S, modulation.release_s),
+            "modulationToCutoff": to_cutoff if is_filtered else 0,
+            "modulationToPitch": region.modulation_envelope_to_pitch,
+            "vibratoDelay": vibrato.delay_s if vibrato_cents else 0,
+            "vibratoHz": vibrato.rate_hz if vibrato_cents else 0,
+            "vibratoCents": vibrato_cents,
             "exclusiveClass": region.exclusive_class,
         }
-        return {name: round(float(value), 6) for name, value in values.items()}
+        return {name: round(float(value), 5) for name, value in values.items()}

@@ -30,6 +30,9 @@ function unpack(piece, drumLanes) {
 class Page {
   constructor(data) {
     data.pieces.forEach((piece) => unpack(piece, data.drumLanes));
+    data.voices = data.voices.map((row) =>
+      Object.fromEntries(data.voiceFields.map((name, i) => [name, row[i]])),
+    );
     this.data = data;
     this.player = new Player(data);
     this.roll = new Roll(element("roll-notes"), element("roll-head"), this.player);

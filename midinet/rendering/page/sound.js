@@ -2,7 +2,8 @@
 
 const BUFFER_RATE = 44100; // of every buffer; a voice's rate makes up for what its sample has
 const SILENCE_DB = 100; // a SoundFont's decay and release times are those of a fall by so much
-const LOOK_AHEAD_S = 2; // timers of a tab in the background fire once per second only
+const AUDIBLE_DB = 60; // below full scale: what is softer is not missed
+const LOOK_AHEAD_S = 1.5; // timers of a tab in the background fire once per second only
 const LEAD_S = 0.06; // from pressing play to the first note
 const FADE_S = 0.02; // short enough to be at once, long enough not to click
 const TAIL_S = 1.5; // what still sounds after the last note
@@ -78,8 +79,12 @@ function findChoked(piece, voices) {
   return chokedAt;
 }
 
-/** Draws a whole envelope onto a gain. Returns when the voice is silent. */
-function scheduleEnvelope(gain, voice, peak, start, release) {
+/**
+ * Draws a whole envelope onto a gain.
+ *
+ * Returns when the voice can no longer be heard, if it is amplified by `amplification` later.
+ */
+function scheduleEnvelope(gain, voice, peak, start, release, amplification) {
   const held = release - start;
   const attackEnd = voice.delay + voice.attack;
   const holdEnd = attackEnd + voice.hold;
@@ -100,7 +105,36 @@ function scheduleEnvelope(gain, voice, peak, start, release) {
   }
   const silent = release + Math.max(0.005, voice.release);
   gain.exponentialRampToValueAtTime(peak * level * fromDecibels(-SILENCE_DB), silent);
-  return silent;
+  // Releases take seconds, most of which nobody hears: voices that have faded cost as much as others.
+  const audibleDb = (gainNow) =>
+    Math.max(0, AUDIBLE_DB + 20 * Math.log10(gainNow * amplification + 1e-9));
+  const fadedOut = release + Math.max(0.005, (voice.release * audibleDb(peak * level)) / SILENCE_DB);
+  if (voice.sustainDb < audibleDb(peak)) return fadedOut;
+  const decayedOut = start + holdEnd + (voice.decay * audibleDb(peak)) / SILENCE_DB;
+  return Math.min(fadedOut, decayedOut);
+}
+
+/** Level of a voice's modulation envelope, 0 to 1, `seconds` after its start. */
+function modulationLevel(voice, seconds) {
+  const attacked = seconds - voice.modulationDelay;
+  if (attacked < voice.modulationAttack) return Math.max(0, attacked / voice.modulationAttack);
+  const decayed = attacked - voice.modulationAttack - voice.modulationHold;
+  return Math.max(voice.modulationSustain, 1 - Math.max(0, decayed) / voice.modulationDecay);
+}
+
+/** Draws a modulation envelope onto a detuning in cents: of a filter, or of the pitch. */
+function scheduleModulation(detune, voice, cents, start, release) {
+  const attackEnd = voice.modulationDelay + voice.modulationAttack;
+  const holdEnd = attackEnd + voice.modulationHold;
+  const decayEnd = holdEnd + (1 - voice.modulationSustain) * voice.modulationDecay;
+  const held = release - start;
+  detune.setValueAtTime(0, start);
+  for (const corner of [voice.modulationDelay, attackEnd, holdEnd, decayEnd, held]) {
+    if (corner > held) continue;
+    detune.linearRampToValueAtTime(cents * modulationLevel(voice, corner), start + corner);
+  }
+  const level = modulationLevel(voice, held);
+  detune.linearRampToValueAtTime(0, release + level * voice.modulationRelease);
 }
 
 /** The audio graph of one piece in one context: voices -> panners -> instruments -> output. */
@@ -146,22 +180,42 @@ class Ensemble {
         source.loopEnd = voice.loopEnd / BUFFER_RATE;
       }
       const gain = new GainNode(this.context, { gain: 0 });
-      const silent = scheduleEnvelope(gain.gain, voice, voice.gain * loudness, start, release);
+      const peak = voice.gain * loudness;
+      const amplification = this.piece.gain;
+      const silent = scheduleEnvelope(gain.gain, voice, peak, start, release, amplification);
       let last = source.connect(gain);
       if (voice.cutoff) {
         const { cutoff: frequency, resonanceDb: Q } = voice;
         last = last.connect(new BiquadFilterNode(this.context, { type: "lowpass", frequency, Q }));
+        last.detune.automationRate = "k-rate"; // every 3 ms is enough, and far cheaper
+        if (voice.modulationToCutoff) {
+          scheduleModulation(last.detune, voice, voice.modulationToCutoff, start, release);
+        }
       }
+      if (voice.modulationToPitch) {
+        scheduleModulation(source.detune, voice, voice.modulationToPitch, start, release);
+      }
+      if (voice.vibratoCents) this.addVibrato(source, voice, start, silent);
       const choked = voice.exclusiveClass && this.piece.chokedAt[note];
       if (choked) {
         last = last.connect(new GainNode(this.context));
         last.gain.setTargetAtTime(0, choked + offset, FADE_S / 3);
       }
       last.connect(this.panner(instrument[note], voice.pan));
-      source.onended = () => gain.disconnect();
+      const output = last;
+      source.onended = () => [gain, output].forEach((node) => node.disconnect());
       source.start(start + voice.delay);
       source.stop(silent);
     }
+  }
+
+  addVibrato(source, voice, start, silent) {
+    const { vibratoHz: frequency, vibratoCents, vibratoDelay } = voice;
+    const oscillator = new OscillatorNode(this.context, { type: "triangle", frequency });
+    const depth = new GainNode(this.context, { gain: vibratoCents });
+    oscillator.connect(depth).connect(source.detune);
+    oscillator.start(start + vibratoDelay);
+    oscillator.stop(Math.max(silent, start + vibratoDelay + 0.001));
   }
 
   panner(instrument, pan) {
@@ -366,6 +420,19 @@ function renderOffline(player, from, to, sampleRate = 44100) {
   ensemble.instruments.forEach(({ gain }, i) => {
     gain.gain.value = player.audible[i] ? 1 : 0;
   });
-  ensemble.scheduleRange(0, lowerBound(player.piece.notes.start, to), from, 0);
+  // Bit by bit, as in playing: every node that waits for its note costs time.
+  let next = 0;
+  const scheduleUntil = (seconds) => {
+    const end = lowerBound(player.piece.notes.start, Math.min(seconds, to));
+    ensemble.scheduleRange(next, end, from, 0);
+    next = Math.max(next, end);
+  };
+  scheduleUntil(from + LOOK_AHEAD_S);
+  for (let time = 1; time < to - from; time++) {
+    context.suspend(time).then(() => {
+      scheduleUntil(from + time + LOOK_AHEAD_S);
+      context.resume();
+    });
+  }
   return context.startRendering();
 }
