@@ -17,13 +17,13 @@ import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
-from midinet.model.layers import LAYER_NORM_EPSILON, relative_attention
+from midinet.model.attention import MASK_VALUE, relative_attention
+from midinet.model.layers import LAYER_NORM_EPSILON
 
 _ROW_PARTS = 4  # a single row is multiplied in so many parts, so that all cores read the weights
 _FEW_ROWS = (2, 4)  # from and to so many rows kernels are read in tiles
 _TILE_COLUMNS = 64  # what XLA's kernel for up to four rows makes at a time
 _QKV = ("query", "key", "value")
-_HIDDEN = -1e9  # score of a key that may not be seen
 
 
 class Block(NamedTuple):
@@ -199,7 +199,7 @@ def next_logits(
     B, D = token.shape[0], weights.tokens.shape[1]
     H = D // d
     x = tf.gather(weights.tokens, token) + tf.gather(weights.positions, position)
-    future = tf.where(tf.range(C) > position, _HIDDEN, 0.0)
+    future = tf.where(tf.range(C) > position, MASK_VALUE, 0.0)
     new_caches = []
     for block, (keys, values) in zip(weights.blocks, caches, strict=True):
         qkv = tf.reshape(_dense(x, block.qkv), (B, 3, H, d))

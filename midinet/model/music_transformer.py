@@ -1,8 +1,8 @@
 """The music model: build it, save it to a model folder, open a model folder.
 
 A model folder holds parameters.json (hyperparameters, codec settings, how it was trained) and
-model.weights.h5. Opening one builds the model in code and loads numbers into it: nothing in the
-folder is ever run.
+model.weights.h5. Opening one builds the model in code and loads the weights: nothing in the folder
+is ever executed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from midinet.codec.settings import CodecSettings
 from midinet.errors import ModelError, OptionError, ParametersError
 from midinet.folders import WEIGHTS_FILE, no_model
 from midinet.model import music_state
-from midinet.model.layers import DecoderBlock, TokenAndPositionEmbedding, other_seed
+from midinet.model.layers import DecoderBlock, TokenAndPositionEmbedding, fold_in
 from midinet.model.parameters import Parameters
-from midinet.model.released import find_released, read_released
+from midinet.model.released import ReleasedModel, find_released
 
 FORMAT_VERSION = 1
 PARAMETERS_FILE = "parameters.json"
-FILE_OVERHEAD = 1 << 20  # bytes; more than the file's format adds to the weights
+FILE_OVERHEAD = 1 << 20  # bytes; more than HDF5 adds to the weights
 
 
 class MusicTransformer(keras.Model):
@@ -97,7 +97,7 @@ class MusicTransformer(keras.Model):
         Returns:
             `(B, T, V)` float32 logits.
         """
-        ids = tf.cast(ids, tf.int32)  # tokens are mostly uint16, by which TensorFlow can't look up
+        ids = tf.cast(ids, tf.int32)  # tokens are mostly uint16, which can't index a table
         if ids.shape[1] > self.parameters.sequence_length:
             raise OptionError(
                 f"{ids.shape[1]} tokens: the model takes at most {self.parameters.sequence_length}"
@@ -106,7 +106,7 @@ class MusicTransformer(keras.Model):
         if self.hears_state:
             x += self.state_embedding(self._state_of(ids) if state is None else state)
         for index, block in enumerate(self.blocks):
-            seed = None if dropout_seed is None else other_seed(dropout_seed, 2 * index)
+            seed = None if dropout_seed is None else fold_in(dropout_seed, 2 * index)
             run = functools.partial(block.__call__, seed=seed)
             x = tf.recompute_grad(run)(x) if self._save_memory else run(x)
         return self.logits(x)
@@ -118,7 +118,7 @@ class MusicTransformer(keras.Model):
         return music_state.token_features(ids, tf.constant(drum_program), no_beats)
 
     def weights_by_name(self) -> dict[str, Any]:
-        """The variables under the names that other formats and the sampler know them by."""
+        """The variables by the names that the sampler and the released format use for them."""
         named = {
             "token_embedding": self.embedding.token_embedding,
             "position_embedding": self.embedding.position_embedding,
@@ -159,8 +159,8 @@ def build_model(
 ) -> MusicTransformer:
     """Makes a model with fresh random weights, all of its variables created.
 
-    With `save_memory` the gradient computes each block's activations again instead of keeping
-    them. With `hears_state` the state of the music is added to the embedding.
+    With `save_memory` the gradient recomputes each block's activations instead of storing them.
+    With `hears_state` the state of the music is added to the embedding.
     """
     codec = codec or CodecSettings()
     model = MusicTransformer(parameters, codec, history, save_memory, hears_state)
@@ -173,7 +173,7 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
 
     Raises:
         OSError: the folder can't be made.
-        ModelError: it can't be written; the model before, if there was one, is as it was.
+        ModelError: it can't be written; a model that was there before is unchanged.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
         4 * math.prod(weight.shape) for weight in model.weights_by_name().values()
     )
     if shutil.disk_usage(folder).free < needed:
-        # Before it starts, because a file of this kind can't even be closed on a full disk.
+        # Checked in advance, because an HDF5 file can't even be closed on a full disk.
         raise ModelError(
             f"{folder} can't be written: {needed >> 20} MiB are not free on the disk: make room"
         )
@@ -226,7 +226,7 @@ def open_model(folder: str | Path) -> MusicTransformer:
     parameters, codec, history, hears_state = _read_description(folder / PARAMETERS_FILE)
     model = build_model(parameters, codec, history, hears_state=hears_state)
     with open(folder / WEIGHTS_FILE, "rb"):
-        pass  # where it may not be read, the system says it better than HDF5
+        pass  # if there is no permission to read it, the system's message is clearer than HDF5's
     try:
         model.load_weights(folder / WEIGHTS_FILE)
     except (OSError, ValueError, KeyError) as error:
@@ -237,11 +237,11 @@ def open_model(folder: str | Path) -> MusicTransformer:
 
 
 def _open_released(checkpoint: str) -> MusicTransformer:
-    """Builds the model released in 2021 from the numbers in its checkpoint."""
-    parameters, codec, weights = read_released(checkpoint)
-    model = build_model(parameters, codec, {"origin": "the model released in 2021"})
-    for name, variable in model.weights_by_name().items():
-        variable.assign(weights[name])
+    """Builds the model released in 2021 from the weights in its checkpoint."""
+    released = ReleasedModel(checkpoint)
+    history = {"origin": "the model released in 2021"}
+    model = build_model(released.parameters, released.codec, history)
+    released.copy_to(model.weights_by_name())
     return model
 
 

@@ -1,7 +1,4 @@
-"""parameters.json <-> a frozen dataclass, validated.
-
-The nine hyperparameters that fix a model's shape and how it is trained.
-"""
+"""The nine hyperparameters, which fix a model's shape and how it is trained, and their JSON file."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pathlib import Path
 from midinet.codec.vocabulary import VOCAB_SIZE
 from midinet.errors import ParametersError
 
-# Far beyond any machine: a slip of the keyboard should be said before memory runs out.
+# Beyond any machine's memory: a typing error should be reported before memory runs out.
 MAX_VALUE = 1 << 24
 
 
@@ -30,7 +27,7 @@ class Parameters:
         feed_forward_dim: width of the feed-forward layer.
         dropout: share of activations dropped in training, 0 <= dropout < 1.
         learning_rate: peak of the learning-rate schedule.
-        batch_size: sequences a training step, over all devices.
+        batch_size: sequences per training step, over all devices.
 
     Raises:
         ParametersError: a value has the wrong type or is impossible.
@@ -90,7 +87,7 @@ class Parameters:
 
     @classmethod
     def from_dict(cls, values: object) -> Parameters:
-        """Checks a dictionary of hyperparameters; those left out have their defaults.
+        """Makes hyperparameters from a dictionary; missing ones have their defaults.
 
         Raises:
             ParametersError: not a dictionary, an unknown name or an impossible value.
@@ -113,7 +110,7 @@ class Parameters:
             ParametersError: the file is missing, is not JSON or holds an impossible value.
         """
         try:
-            # -sig: editors on Windows put a mark in front of UTF-8.
+            # utf-8-sig: editors on Windows write a byte order mark at the beginning.
             values = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise ParametersError(
@@ -121,7 +118,7 @@ class Parameters:
                 "the parameters.json of the project"
             ) from error
         except UnicodeDecodeError as error:
-            raise ParametersError(f"{path} is no text in UTF-8: save it as such") from error
+            raise ParametersError(f"{path} is not UTF-8 text: save it in that encoding") from error
         except (ValueError, RecursionError) as error:
             raise ParametersError(f"{path} is not JSON: {error}") from error
         if isinstance(values, dict) and "format_version" in values:  # of a model folder

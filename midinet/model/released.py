@@ -1,16 +1,16 @@
 """Opens the model released in 2021: a TensorFlow SavedModel, or a folder of its checkpoints.
 
-Only the numbers in the checkpoint files are read; the graph and the code beside them
-(saved_model.pb, keras_metadata.pb) are never looked at. Every hyperparameter follows from the
-shapes of the weights.
-
-Axes: V vocabulary, L sequence length, D embedding, d width of a head, F feed-forward.
+Only the weights in the checkpoint files are read; the graph and the code beside them
+(saved_model.pb, keras_metadata.pb) are ignored. Every hyperparameter follows from the shapes of
+the weights.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +21,16 @@ from midinet.model.parameters import Parameters
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _TOP = "layer_with_weights-"
-# What TensorFlow raises over damaged files depends on where the damage is.
+# TensorFlow raises different errors for damaged files, depending on where the damage is.
 _READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
-# Its tokens were written without regard to percussion.
+# Its training data did not distinguish percussion from melodic notes.
 _CODEC = CodecSettings(drum_program=None)
 
 
 def find_released(folder: Path) -> str | None:
-    """The checkpoint in a folder of 2021, as a path without its endings, or None.
+    """Finds the checkpoint in a folder of 2021: its path without endings, or None.
 
-    A SavedModel keeps it in variables/; of a folder of checkpoints the newest counts.
+    A SavedModel keeps it in variables/; in a folder of several checkpoints it is the newest.
     """
     if (folder / "variables" / "variables.index").is_file():
         return str(folder / "variables" / "variables")
@@ -42,74 +42,83 @@ def find_released(folder: Path) -> str | None:
     return max(numbered)[1] if numbered else None
 
 
-def read_released(checkpoint: str) -> tuple[Parameters, CodecSettings, dict[str, np.ndarray]]:
-    """Reads a checkpoint of 2021.
+class ReleasedModel:
+    """A checkpoint of 2021: its hyperparameters and codec settings, and its weights to copy.
 
-    Args:
-        checkpoint: its path without endings, as `find_released` gives it.
-
-    Returns:
-        The hyperparameters, the codec settings, and the weights by the names of
-        `MusicTransformer.weights_by_name`.
+    Attributes:
+        parameters: the hyperparameters, which follow from the shapes of the weights.
+        codec: what its tokens mean.
 
     Raises:
         ModelError: the files are damaged, or a weight is missing or has the wrong shape.
     """
-    try:
-        reader = tf.train.load_checkpoint(checkpoint)
-        shapes = reader.get_variable_to_shape_map()
-    except _READ_ERRORS as error:
-        raise ModelError(f"{checkpoint}.index can't be read: {error}") from error
-    prefix = "model/" if any(key.startswith(f"model/{_TOP}0/") for key in shapes) else ""
-    tables = re.compile(rf"{prefix}{_TOP}\d+/emb{re.escape(_SUFFIX)}")
-    num_blocks = sum(bool(tables.fullmatch(key)) for key in shapes)
-    keys = {name: prefix + key + _SUFFIX for name, key in _keys(num_blocks, prefix).items()}
 
-    def shape_of(name: str, num_axes: int) -> list[int]:
-        shape = shapes.get(keys.get(name, ""))
+    def __init__(self, checkpoint: str) -> None:
+        """Opens a checkpoint, given its path without endings, as `find_released` returns it."""
+        self._checkpoint = checkpoint
+        try:
+            self._reader = tf.train.load_checkpoint(checkpoint)
+            self._shapes = self._reader.get_variable_to_shape_map()
+        except _READ_ERRORS as error:
+            raise ModelError(f"{checkpoint}.index can't be read: {error}") from error
+        is_prefixed = any(key.startswith(f"model/{_TOP}0/") for key in self._shapes)
+        prefix = "model/" if is_prefixed else ""
+        tables = re.compile(rf"{prefix}{_TOP}\d+/emb{re.escape(_SUFFIX)}")
+        num_blocks = sum(bool(tables.fullmatch(key)) for key in self._shapes)
+        keys = _keys(num_blocks, prefix)
+        self._keys = {name: prefix + key + _SUFFIX for name, key in keys.items()}
+        self.codec = _CODEC
+        self.parameters = self._read_parameters(num_blocks)
+
+    def _read_parameters(self, num_blocks: int) -> Parameters:
+        vocab_size, embedding_size = self._shape("token_embedding", 2)
+        sequence_length, _ = self._shape("position_embedding", 2)
+        _, head_dim = self._shape("block_0/relative_embedding", 2)
+        _, feed_forward_dim = self._shape("block_0/feed_forward_1/kernel", 2)
+        try:
+            return Parameters(
+                vocab_size=vocab_size,
+                embedding_size=embedding_size,
+                sequence_length=sequence_length,
+                num_blocks=num_blocks,
+                num_heads=embedding_size // head_dim if head_dim else 0,
+                feed_forward_dim=feed_forward_dim,
+            )
+        except ParametersError as error:
+            raise ModelError(f"{self._checkpoint}: {error}") from error
+
+    def _shape(self, name: str, num_axes: int) -> list[int]:
+        shape = self._shapes.get(self._keys.get(name, ""))
         if shape is None or len(shape) != num_axes:
             found = "missing" if shape is None else f"of shape {list(shape)}"
             raise ModelError(
-                f"{checkpoint}: the variable {keys.get(name, name)} is {found}; "
+                f"{self._checkpoint}: the variable {self._keys.get(name, name)} is {found}; "
                 "this is not the model released in 2021, or not all of it"
             )
         return list(shape)
 
-    vocab_size, embedding_size = shape_of("token_embedding", 2)
-    sequence_length, _ = shape_of("position_embedding", 2)
-    _, head_dim = shape_of("block_0/relative_embedding", 2)
-    _, feed_forward_dim = shape_of("block_0/feed_forward_1/kernel", 2)
-    try:
-        parameters = Parameters(
-            vocab_size=vocab_size,
-            embedding_size=embedding_size,
-            sequence_length=sequence_length,
-            num_blocks=num_blocks,
-            num_heads=embedding_size // head_dim if head_dim else 0,
-            feed_forward_dim=feed_forward_dim,
-        )
-    except ParametersError as error:
-        raise ModelError(f"{checkpoint}: {error}") from error
-
-    for name, expected in _shapes(parameters).items():
-        found = shape_of(name, len(expected))
-        if found != expected:
-            raise ModelError(
-                f"{checkpoint}: the variable {keys[name]} has the shape {found}, "
-                f"{expected} is right with the others"
-            )
-    try:
-        weights = {name: reader.get_tensor(key).astype(np.float32) for name, key in keys.items()}
-    except _READ_ERRORS as error:
-        raise ModelError(f"{checkpoint}.data-* can't be read: {error}") from error
-    return parameters, _CODEC, weights
+    def copy_to(self, variables: Mapping[str, Any]) -> None:
+        """Assigns the weights to a model's variables, by `MusicTransformer.weights_by_name`."""
+        for name, variable in variables.items():
+            expected = list(variable.shape)
+            found = self._shape(name, len(expected))
+            if found != expected:
+                raise ModelError(
+                    f"{self._checkpoint}: the variable {self._keys[name]} has the shape {found}, "
+                    f"but the other variables require {expected}"
+                )
+        try:
+            for name, variable in variables.items():
+                variable.assign(self._reader.get_tensor(self._keys[name]).astype(np.float32))
+        except _READ_ERRORS as error:
+            raise ModelError(f"{self._checkpoint}.data-* can't be read: {error}") from error
 
 
 def _keys(num_blocks: int, prefix: str) -> dict[str, str]:
-    """Where each weight lies in the file, by our names.
+    """The key of each weight in the file, by its name in `MusicTransformer.weights_by_name`.
 
-    A SavedModel numbers the variables inside composite layers through (`variables/N`); a
-    checkpoint, which has the prefix, names the layers instead.
+    A SavedModel numbers the variables of composite layers consecutively (`variables/N`); a
+    training checkpoint, whose keys have the prefix, names the layers instead.
     """
     keys = {
         "token_embedding": f"{_TOP}0/embeddings",
@@ -136,24 +145,3 @@ def _keys(num_blocks: int, prefix: str) -> dict[str, str]:
     for part in ("kernel", "bias"):
         keys[f"logits/{part}"] = f"{_TOP}{2 + 4 * num_blocks}/{part}"
     return keys
-
-
-def _shapes(parameters: Parameters) -> dict[str, list[int]]:
-    """The shape of each weight, by our names."""
-    V, D = parameters.vocab_size, parameters.embedding_size
-    L, F = parameters.sequence_length, parameters.feed_forward_dim
-    shapes = {"token_embedding": [V, D], "position_embedding": [L, D]}
-    for block in range(parameters.num_blocks):
-        shapes[f"block_{block}/relative_embedding"] = [L, parameters.head_dim]
-        for name in ("query", "key", "value", "output"):
-            shapes[f"block_{block}/{name}/kernel"] = [D, D]
-            shapes[f"block_{block}/{name}/bias"] = [D]
-        shapes[f"block_{block}/feed_forward_1/kernel"] = [D, F]
-        shapes[f"block_{block}/feed_forward_1/bias"] = [F]
-        shapes[f"block_{block}/feed_forward_2/kernel"] = [F, D]
-        shapes[f"block_{block}/feed_forward_2/bias"] = [D]
-        for name in ("norm_1", "norm_2"):
-            shapes[f"block_{block}/{name}/gamma"] = [D]
-            shapes[f"block_{block}/{name}/beta"] = [D]
-    shapes["logits/kernel"], shapes["logits/bias"] = [D, V], [V]
-    return shapes

@@ -170,7 +170,7 @@ def test_opens_the_newest_checkpoint_of_a_checkpoints_folder(tmp_path):
         (lambda w: w.pop("layer_with_weights-0/embeddings"), r"-0/embeddings\S+ is missing"),
         (
             lambda w: w.update({"variables/13": np.zeros((D, F + 1), np.float32)}),
-            rf"variables/14/\S+ has the shape \[{F}\], \[{F + 1}\] is right",
+            rf"variables/14/\S+ has the shape \[{F}\], but the other variables require \[{F + 1}\]",
         ),
         (
             lambda w: w.update({"layer_with_weights-6/emb": np.zeros((L, 5), np.float32)}),
