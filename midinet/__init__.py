@@ -1,12 +1,12 @@
 """midinet learns multi-instrument music from MIDI files and composes more of it.
 
 The names below are the public interface. They are imported when first used, so that
-`import midinet` costs nothing and TensorFlow starts only where it is needed.
+`import midinet` is fast and TensorFlow is loaded only when something needs it.
 """
 
 from __future__ import annotations
 
-# Not that of typing: until the scripts' first import is done, Ctrl-C shows a traceback.
+# typing.TYPE_CHECKING would need an import, and Ctrl-C during this one shows a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

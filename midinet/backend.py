@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from midinet.interrupts import ctrl_c_certain
+from midinet.interrupts import ensure_keyboard_interrupt
 
 # Keras chooses its backend once, at import, and would follow a user's keras.json.
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -16,13 +16,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Holds back what native code writes to stderr, and shows it if the block fails.
+def _stderr_held_back() -> Iterator[None]:
+    """Holds back what native code writes to stderr, and shows it only if the block fails.
 
-    Not where the reason is known: Ctrl-C, or a package that is not installed.
+    If the reason for the failure is known (Ctrl-C, or a package that is not installed), it is not
+    shown either.
 
-    TensorFlow greets every start with a page of notices that no log level silences, because its
-    logger is not set up yet; they would bury the one line that matters.
+    TensorFlow writes a page of notices at every start, before its log level takes effect. They
+    would hide the one line that matters.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -41,11 +42,11 @@ def _hushed() -> Iterator[None]:
             os.close(kept)
 
 
-with _hushed(), ctrl_c_certain():
+with _stderr_held_back(), ensure_keyboard_interrupt():
     import keras
     import tensorflow as tf
 
-    # The device list is made, and complained about, at its first use.
+    # The first use makes the device list and prints notices about it.
     tf.config.list_physical_devices()
 
 __all__ = ["keras", "tf"]

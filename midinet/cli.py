@@ -1,34 +1,34 @@
-"""What the four scripts share: parsing, running one function, turning trouble into one line."""
+"""What the four scripts share: option parsing, and errors that end in one clear line."""
 
 import sys
 
-# Here, because the scripts import this first: anything else would be a puzzle, and so is what pip
-# says. An older Python must be able to read down to this line.
+# The scripts import this module first. Checked here, an old Python is named; otherwise the user
+# would see a puzzling SyntaxError. So an old Python must be able to compile this whole file.
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit(
         f"midinet: needs Python 3.11 or newer, and this is Python {sys.version.split()[0]}: make "
         "the virtual environment with a newer one, as in python3.11 -m venv .venv"
     )
 
-EXIT_TROUBLE = 1
+EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
 try:
     import argparse
     import io
     import re
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, NoReturn
 
     from midinet.errors import MidinetError
-    from midinet.interrupts import ctrl_c_noted
-except KeyboardInterrupt:  # these take most of a script's start
+    from midinet.interrupts import record_sigint
+except KeyboardInterrupt:  # most of a script's start is spent here
     print("midinet: interrupted", file=sys.stderr)
     sys.exit(EXIT_INTERRUPTED)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something: not that a switch is off or an option is not given."""
+    """Leaves out defaults that tell nothing: switches that are off and options without a value."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or isinstance(action.default, bool):
@@ -37,7 +37,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that shows defaults in its help and ends in one line on a mistake."""
+    """An argument parser that shows defaults in its help and reports a mistake in one line."""
 
     def __init__(self, description: str | None, **options: Any) -> None:
         super().__init__(
@@ -54,15 +54,13 @@ class Parser(argparse.ArgumentParser):
         self._check_names(arguments)
         options = super().parse_args(arguments)
         for action in self._actions:
-            # What a shell makes of a variable that is not set. As a path it means "here".
+            # What a shell passes for an unset variable. As a path it would mean the current folder.
             if getattr(options, action.dest, None) == "":
                 self.error(str(argparse.ArgumentError(action, "its value is empty")))
         return options
 
     def _check_names(self, arguments: list[str]) -> None:
-        """Names a misspelt option itself, where argparse would miss the one that was meant."""
-        import difflib  # here: the sooner a script has started, the sooner Ctrl-C is understood
-
+        """Reports a misspelt option and suggests the right one, which argparse does not."""
         known = [name for name in self._option_string_actions if name.startswith("--")]
         for argument in arguments:
             if argument == "--":
@@ -71,13 +69,26 @@ class Parser(argparse.ArgumentParser):
             if f"-{name}" in known:
                 self.error(f"{name}: it is written -{name}, with two dashes")
             if re.fullmatch(r"--[A-Za-z][\w-]*", name) and name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                close = close or [option for option in known if option.startswith(name)][:1]
-                hint = f": did you mean {close[0]}?" if close else ""
-                self.error(f"there is no option {name}{hint}")
+                longer = [option for option in known if option.startswith(name)]
+                hint = did_you_mean(name, longer, cutoff=0) or did_you_mean(name, known)
+                self.error(f"there is no option {name}{hint and ': ' + hint}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(_fail(f"{message}; {self.prog} --help shows the options"))
+
+
+def did_you_mean(wanted: str, known: Iterable[str], max_names: int = 1, cutoff: float = 0.6) -> str:
+    """Asks for the known names most similar to a misspelt one, ignoring case; "" if there is none.
+
+    Example:
+        >>> did_you_mean("pian", ["Piano", "Flute"])
+        'did you mean Piano?'
+    """
+    import difflib  # here: the sooner a script has started, the sooner it understands Ctrl-C
+
+    by_lower_case = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(wanted.lower(), by_lower_case, max_names, cutoff)
+    return f"did you mean {' or '.join(by_lower_case[name] for name in close)}?" if close else ""
 
 
 def program_or_none(text: str) -> int | None:
@@ -91,35 +102,34 @@ def program_or_none(text: str) -> int | None:
 
 
 def start(main: Callable[[], int]) -> NoReturn:
-    """Runs a script's main function and exits with its status; Ctrl-C may come at any moment."""
+    """Runs a script's main function and exits with its status, also when Ctrl-C interrupts it."""
     try:
         sys.exit(main())
-    except KeyboardInterrupt:  # before or after run
+    except KeyboardInterrupt:  # outside of run
         sys.exit(_interrupted())
 
 
 def run(action: Callable[[], object]) -> int:
     """Runs a script's action and returns the exit status.
 
-    Trouble a user can act on (a MidinetError, the operating system's word on a file, a package
-    that is not installed) becomes one line on stderr; a fault of midinet itself keeps its
-    traceback.
+    An error that a user can act on (a MidinetError, a file that the operating system refuses, a
+    package that is not installed) becomes one line on stderr; a bug keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name may hold letters that the terminal, or the file written to, can't.
+        # File names may contain characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
-    with ctrl_c_noted() as interrupts:
+    with record_sigint() as interrupts:
         try:
             action()
         except MidinetError as error:
             return _fail(str(error))
         except ImportError as error:
-            if interrupts:  # what native modules make of it
+            if interrupts:  # native modules turn Ctrl-C into an ImportError
                 return _interrupted()
             package = (error.name or "").split(".")[0]
             if package == "midinet":
                 raise
-            return _fail(_import_trouble(error, package))
+            return _fail(_import_failure(error, package))
         except MemoryError:
             return _fail("out of memory: try a smaller batch_size, sequence_length or --num")
         except OSError as error:
@@ -130,7 +140,7 @@ def run(action: Callable[[], object]) -> int:
     return 0
 
 
-def _import_trouble(error: ImportError, package: str) -> str:
+def _import_failure(error: ImportError, package: str) -> str:
     if isinstance(error, ModuleNotFoundError) and package:
         return f"the package {package!r} is not installed: pip install -r requirements.txt"
     reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
@@ -146,4 +156,4 @@ def _interrupted() -> int:
 
 def _fail(message: str) -> int:
     print(f"midinet: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_TROUBLE
+    return EXIT_FAILURE

@@ -1,10 +1,10 @@
-"""What can go wrong, as types: every error a caller may want to catch is a MidinetError."""
+"""The exceptions of midinet, all of them subclasses of MidinetError."""
 
 from __future__ import annotations
 
 
 class MidinetError(Exception):
-    """Something the user can act on; its text names the thing, the value and the way out."""
+    """An error that the user can act on; its text names the cause, the value and the remedy."""
 
 
 class MidiError(MidinetError):
@@ -13,7 +13,7 @@ class MidiError(MidinetError):
     Attributes:
         reason: what is wrong, in a few words.
         offset: the position in bytes at which reading stopped.
-        path: the file, where the bytes came from one.
+        path: the file, if the bytes came from one.
     """
 
     def __init__(self, reason: str, offset: int = 0, path: str | None = None):
@@ -33,7 +33,7 @@ class ParametersError(MidinetError):
 
 
 class OptionError(MidinetError):
-    """An argument of a function or an option of a script that makes no sense."""
+    """An argument of a function or an option of a script with an invalid value."""
 
 
 class ModelError(MidinetError):
@@ -41,7 +41,7 @@ class ModelError(MidinetError):
 
 
 class TrainingError(MidinetError):
-    """Training that can't start, go on or be restored."""
+    """Training that can't start, continue or be restored."""
 
 
 class DownloadError(MidinetError):
@@ -53,4 +53,4 @@ class ArchiveError(MidinetError):
 
 
 class AudioError(MidinetError):
-    """Sound that could not be made: a SoundFont is missing or damaged, or FluidSynth failed."""
+    """Sound that could not be rendered: a SoundFont is missing or damaged, or FluidSynth failed."""

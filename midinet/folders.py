@@ -1,7 +1,8 @@
-"""Folders that somebody names: what they hold, and how an error says what they are."""
+"""Files and folders that a user names: what they hold, and how they are written safely."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import shlex
@@ -17,7 +18,7 @@ WEIGHTS_FILE = "model.weights.h5"  # of a model
 
 
 class Kind(enum.StrEnum):
-    """What there is at a path."""
+    """What is found at a path."""
 
     MISSING = "no such folder"
     FILE = "it is a file"
@@ -29,7 +30,7 @@ class Kind(enum.StrEnum):
 
 
 def kind_of(path: Path) -> Kind:
-    """Looks what there is at a path."""
+    """Returns what is found at a path."""
     if not path.is_dir():
         return Kind.FILE if path.exists() else Kind.MISSING
     if (path / DESCRIPTION_FILE).is_file():
@@ -47,13 +48,45 @@ def midi_files(folder: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in names if is_midi_name(name))
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lets the block write a file under a temporary name, which becomes `path` at the end.
+
+    Nobody ever sees a half-written file: if the block fails, the temporary file is removed and an
+    older file at `path` is left as it was. The temporary name has the same suffixes.
+
+    Example:
+        with replacing(Path("song.mid")) as unfinished:
+            unfinished.write_bytes(content)
+
+    Raises:
+        OSError: the file can't be written; the error names `path`, not the temporary file.
+    """
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def file_in_the_way(folder: Path) -> Path | None:
+    """Returns the file that keeps a folder from being made: the path itself or a parent of it."""
+    existing = existing_part(folder)
+    return None if existing.is_dir() else existing
+
+
 def existing_part(path: Path) -> Path:
-    """The path itself if there is something, else the nearest folder above it that is there."""
+    """Returns the path itself if it exists, else its nearest parent that does."""
     return next(part for part in (path, *path.absolute().parents) if part.exists())
 
 
 def put_in_place(partial: Path, output: Path) -> None:
-    """Gives a finished folder its name; an old one of that name is there until that moment."""
+    """Renames a finished folder to `output`; an older folder stays in place until that moment."""
     old = partial.with_name(partial.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if output.exists():
@@ -63,12 +96,12 @@ def put_in_place(partial: Path, output: Path) -> None:
 
 
 def is_midi_name(name: str) -> bool:
-    """Whether a file of this name is taken for a MIDI file."""
+    """Returns whether a file name has a suffix of MIDI files."""
     return name.lower().endswith(MIDI_SUFFIXES)
 
 
 def no_data_set(folder: Path) -> CorpusError:
-    """The error for a folder that should be a data set."""
+    """Makes the error for a folder that should be a data set but is not."""
     kind = kind_of(folder)
     name = shlex.quote(str(folder))
     if kind == Kind.MIDI:
@@ -84,7 +117,7 @@ def no_data_set(folder: Path) -> CorpusError:
 
 
 def no_model(folder: Path) -> ModelError:
-    """The error for a folder that should be a model."""
+    """Makes the error for a folder that should be a model but is not."""
     kind = kind_of(folder)
     if kind == Kind.MISSING:
         name = shlex.quote(str(folder))
@@ -98,5 +131,5 @@ def no_model(folder: Path) -> ModelError:
 
 
 def _hint(path: Path) -> str:
-    """A word on paths as Windows writes them, where they are none."""
+    """Explains a path written as on Windows, on systems where `\\` divides no folders."""
     return "; folders are divided by /, not \\" if os.sep == "/" and "\\" in str(path) else ""

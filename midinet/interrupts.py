@@ -1,4 +1,4 @@
-"""Ctrl-C where it would be lost: while native modules are imported and while processes start."""
+"""Keeps Ctrl-C from being lost while native modules are imported and while processes start."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def ctrl_c_noted() -> Iterator[list[int]]:
-    """Lets Ctrl-C do what it does, and notes it in the list that it gives."""
+def record_sigint() -> Iterator[list[int]]:
+    """Leaves Ctrl-C its effect, and appends each signal number to the list that is yielded."""
     seen: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -25,13 +25,13 @@ def ctrl_c_noted() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def ctrl_c_certain() -> Iterator[None]:
-    """Makes sure that Ctrl-C in the block ends in a KeyboardInterrupt.
+def ensure_keyboard_interrupt() -> Iterator[None]:
+    """Makes sure that Ctrl-C in the block raises KeyboardInterrupt.
 
-    Native modules turn it into an ImportError while they are imported, and some Python code
-    swallows it.
+    While native modules are imported they turn it into an ImportError, and some Python code
+    suppresses it.
     """
-    with ctrl_c_noted() as seen:
+    with record_sigint() as seen:
         try:
             yield
         except Exception as error:
@@ -43,8 +43,8 @@ def ctrl_c_certain() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ctrl_c_later() -> Iterator[None]:
-    """Holds Ctrl-C back until the end of the block."""
+def defer_sigint() -> Iterator[None]:
+    """Delays the effect of Ctrl-C until the end of the block."""
     held: list[tuple[int, FrameType | None]] = []
     handler = _handler()
     with _handled_by(lambda number, frame: held.append((number, frame))):
@@ -60,7 +60,7 @@ def _handler() -> Callable[[int, FrameType | None], Any]:
 
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Sets the handler of Ctrl-C for the block, where that may be done and is not ignored."""
+    """Sets the handler of SIGINT for the block, in the main thread and unless it is ignored."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from midinet.errors import CorpusError
-from midinet.interrupts import ctrl_c_later
+from midinet.interrupts import defer_sigint
 
 _FILES_PER_TASK = 8  # enough to make the cost of passing a task to a process negligible
 _TASKS_PER_WORKER = 4  # pending at a time; a bound, so that unread results do not fill the memory
@@ -53,7 +53,7 @@ def map_in_order(
             # `submit` may start a process. Ctrl-C at that moment could be swallowed by a hook of
             # the fork, leave a process that nobody ends, or print the traceback of a worker that
             # does not ignore the signal yet.
-            with ctrl_c_later():
+            with defer_sigint():
                 pending.append(pool.submit(_do_task, work, task))
             if len(pending) >= _TASKS_PER_WORKER * workers:
                 yield from pending.popleft().result()
