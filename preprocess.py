@@ -17,6 +17,11 @@ def main(arguments: list[str] | None = None) -> int:
         help="program (0-127) that stands for percussion; none leaves percussion out",
     )
     parser.add_argument("--no_sustain", action="store_true", help="ignore the sustain pedal")
+    parser.add_argument(
+        "--exclude",
+        metavar="FOLDER",
+        help="folder of MIDI files, such as a test set, to leave out with all their near copies",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a data set that is already there"
@@ -28,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.output,
             drum_program=options.drum_program,
             sustain=not options.no_sustain,
+            exclude=options.exclude,
             workers=options.workers,
             overwrite=options.overwrite,
         )

@@ -7,7 +7,8 @@ import enum
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from midinet.errors import CorpusError, ModelError
@@ -42,10 +43,47 @@ def kind_of(path: Path) -> Kind:
     return Kind.OTHER if any(path.iterdir()) else Kind.EMPTY
 
 
-def midi_files(folder: Path) -> Iterator[Path]:
-    """All MIDI files below a folder, in no order."""
-    for root, _, names in os.walk(folder):
-        yield from (Path(root) / name for name in names if is_midi_name(name))
+def midi_files(
+    folder: Path, on_problem: Callable[[Path, str], object] | None = None
+) -> Iterator[Path]:
+    """Yields all MIDI files in a folder and its subfolders, in no particular order.
+
+    Links are followed; a folder that several links lead to, perhaps in a circle, is read once.
+
+    Args:
+        folder: where to look.
+        on_problem: is called with the path of each folder that can't be read, and of each file
+            with the name of a MIDI file that is none or can't be reached (such as a named pipe, a
+            device, or a broken link), and with the reason.
+    """
+    report = on_problem or (lambda path, reason: None)
+    seen: set[tuple[int, int]] = set()
+    folders = [folder]
+    while folders:
+        current = folders.pop()
+        try:
+            status = current.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(current) as entries:
+                paths = sorted(Path(entry.path) for entry in entries)
+        except OSError as error:
+            report(current, error.strerror or str(error))
+            continue
+        for path in paths:
+            try:
+                mode = path.stat().st_mode
+            except OSError as error:
+                if is_midi_name(path.name):
+                    report(path, error.strerror or str(error))
+                continue
+            if stat.S_ISDIR(mode):
+                folders.append(path)
+            elif is_midi_name(path.name) and stat.S_ISREG(mode):
+                yield path
+            elif is_midi_name(path.name):
+                report(path, "is not a regular file")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """The data set folder that preprocess.py makes: its files, opening it, splitting it.
 
 A data set consists of tokens.npy (all songs end to end), offsets.npy (where each song begins) and
-dataset.json (codec settings, file name and hash of each song, which files were skipped and why).
+dataset.json (codec settings; file name, hash and family of each song; which files were skipped
+and why).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from midinet.codec.vocabulary import VOCAB_SIZE
 from midinet.errors import CorpusError, ParametersError
 from midinet.folders import DESCRIPTION_FILE, no_data_set
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # version 1 knew no families: each song was its own
+READABLE_VERSIONS = (1, 2)
 TOKENS_FILE, OFFSETS_FILE = "tokens.npy", "offsets.npy"
 VALIDATION_SHARE = 0.1
 
@@ -28,10 +30,18 @@ _CHUNK_TOKENS = 1 << 24  # checked at a time, so that memory stays small
 
 
 class SongEntry(TypedDict):
-    """A song in dataset.json: its file, relative to the MIDI folder, and SHA-256 of its tokens."""
+    """A song in dataset.json.
+
+    Attributes:
+        file: its path relative to the folder of MIDI files.
+        hash: SHA-256 of its tokens, in hexadecimal.
+        family: hash of the song that stands for its family of near copies; absent if that is the
+            song itself.
+    """
 
     file: str
     hash: str
+    family: NotRequired[str]
 
 
 class SkippedFile(TypedDict):
@@ -50,6 +60,8 @@ class Description(TypedDict):
     tokens: int
     notes: int
     hours: float
+    families: int
+    shortened_silences: int
     skipped: dict[str, int]
     songs: list[SongEntry]
     skipped_files: list[SkippedFile]
@@ -65,6 +77,7 @@ class Corpus:
         offsets: `(songs + 1,)` int64; song i is `tokens[offsets[i] : offsets[i + 1]]`.
         names: file name of each song, relative to the folder of MIDI files.
         hashes: SHA-256 of each song's tokens, in hexadecimal.
+        families: for each song the hash of the song that stands for its family of near copies.
     """
 
     def __init__(
@@ -81,6 +94,7 @@ class Corpus:
         self.offsets = offsets
         self.names = [song["file"] for song in songs]
         self.hashes = [song["hash"] for song in songs]
+        self.families = [song.get("family", song["hash"]) for song in songs]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -91,25 +105,34 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the codec settings and the songs: equal for data sets of equal content."""
+        """SHA-256 over the codec settings, the songs and their families.
+
+        It is equal for data sets of equal content, which are split in the same way.
+        """
         parts = [repr(dataclasses.astuple(self.codec)), *self.hashes]
+        if self.families != self.hashes:
+            parts += self.families
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Splits the songs into training and validation by their hashes.
+        """Splits the songs into training and validation by the hashes of their families.
 
-        Adding other songs to a data set does not move a song to the other side. Where chance
-        leaves one side of a small data set empty, the song with the nearest hash moves to it. A
+        So near copies are on the same side, and a song changes sides only when an added file ties
+        its family to another. Where chance leaves one side of a small data set empty, the family
+        with the nearest hash moves to it. Songs of a single family are split one by one, and a
         single song is on both sides.
 
         Returns:
             The indices of the training songs and of the validation songs, each ascending.
         """
+        keys = self.families if len(set(self.families)) > 1 else self.hashes
         # 13 hexadecimal digits are 52 bits, as many as a float holds exactly.
-        fractions = np.array([int(digest[:13], 16) / 16.0**13 for digest in self.hashes])
-        if len(fractions) == 1:
-            return np.array([0]), np.array([0])
-        threshold = np.clip(VALIDATION_SHARE, fractions.min(), np.partition(fractions, -2)[-2])
+        fractions = np.array([int(digest[:13], 16) / 16.0**13 for digest in keys])
+        different = np.unique(fractions)
+        if len(different) == 1:
+            everything = np.arange(len(self))
+            return everything, everything
+        threshold = np.clip(VALIDATION_SHARE, different[0], different[-2])
         return np.flatnonzero(fractions > threshold), np.flatnonzero(fractions <= threshold)
 
 
@@ -146,14 +169,19 @@ def _read_description(path: Path) -> tuple[CodecSettings, list[SongEntry]]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         version = description["format_version"]
-        if version != FORMAT_VERSION:
+        if version not in READABLE_VERSIONS:
             raise CorpusError(
-                f"{path} has format version {version!r}, this midinet reads {FORMAT_VERSION}: "
+                f"{path} has format version {version!r}, this midinet reads up to "
+                f"{FORMAT_VERSION}: "
                 "run preprocess.py again"
             )
         songs = description["songs"]
         if not all(isinstance(song["file"], str) and int(song["hash"], 16) for song in songs):
             raise ValueError("songs without names and hashes")
+        if not {song.get("family", song["hash"]) for song in songs} <= {
+            song["hash"] for song in songs
+        }:
+            raise ValueError("families of songs that are not there")
         return CodecSettings.from_dict(description["codec"]), songs
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"something that does not describe a data set ({error!r})") from error

@@ -7,32 +7,24 @@ temporary folder, which gets the name of the data set only when it is complete.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
-import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS
-from midinet.data.corpus import (
-    FORMAT_VERSION,
-    OFFSET_TYPE,
-    OFFSETS_FILE,
-    TOKEN_TYPE,
-    TOKENS_FILE,
-    Description,
-    SkippedFile,
-    SongEntry,
-)
+from midinet.data.corpus import OFFSETS_FILE, TOKEN_TYPE, TOKENS_FILE
+from midinet.data.dataset_writer import DatasetWriter, ExcludedSongs, Song, Summary
+from midinet.data.near_copies import signature
+from midinet.data.silences import shorten_silences
 from midinet.data.workers import map_in_order
 from midinet.errors import CorpusError, MidiError, OptionError
 from midinet.folders import (
@@ -49,70 +41,7 @@ from midinet.midi.reader import read_midi
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-
-@dataclasses.dataclass
-class Summary:
-    """Counts of what a data set contains and of what was left out; its text is for the user.
-
-    Attributes:
-        songs: number of songs.
-        notes: number of notes in all songs.
-        tokens: number of tokens in all songs.
-        hours: total duration of the music.
-        onsets: `(129,)` int64, the number of notes of each program; percussion is the last entry.
-        skipped: the number of files that were left out, by reason.
-    """
-
-    songs: int = 0
-    notes: int = 0
-    tokens: int = 0
-    hours: float = 0.0
-    onsets: np.ndarray = dataclasses.field(
-        default_factory=lambda: np.zeros(NUM_PROGRAMS + 1, np.int64)
-    )
-    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    def __str__(self) -> str:
-        from midinet.midi.general_midi import program_name
-
-        by_onsets = np.argsort(-self.onsets, kind="stable")
-        names = [
-            f"{program_name(program % NUM_PROGRAMS, is_drum=program == NUM_PROGRAMS)} "
-            f"{self.onsets[program] / max(self.notes, 1):.0%}"
-            for program in by_onsets[:6].tolist()
-            if self.onsets[program]
-        ]
-        lines = [
-            f"{self.songs:,} songs, {self.hours:,.1f} hours of music, {self.notes:,} notes, "
-            f"{self.tokens:,} tokens ({self.tokens / max(self.notes, 1):.2f} per note)",
-            f"most used: {', '.join(names)}",
-        ]
-        if self.skipped:
-            reasons = (f"{count:,} {reason}" for reason, count in sorted(self.skipped.items()))
-            lines.append(f"skipped: {', '.join(reasons)} (each is named in {DESCRIPTION_FILE})")
-        return "\n".join(lines)
-
-
-class _Song(NamedTuple):
-    """The result of reading one file: the song's tokens, or the reason why there are none.
-
-    Attributes:
-        tokens: `(T,)` of TOKEN_TYPE; empty if the file is skipped.
-        content_hash: SHA-256 of the tokens, in hexadecimal.
-        num_notes: number of notes.
-        hours: duration.
-        onsets: as in `Summary`.
-        skip_reason: why the file is skipped, in words that the summary counts; "" if it is not.
-        skip_detail: more about the reason, for this file.
-    """
-
-    tokens: np.ndarray = np.empty(0, TOKEN_TYPE)
-    content_hash: str = ""
-    num_notes: int = 0
-    hours: float = 0.0
-    onsets: np.ndarray = np.zeros(NUM_PROGRAMS + 1, np.int64)
-    skip_reason: str = ""
-    skip_detail: str = ""
+_NOT_OPENED = "could not be opened"  # why a file is skipped
 
 
 def preprocess(
@@ -121,6 +50,7 @@ def preprocess(
     *,
     drum_program: int | None = DRUM_PROGRAM,
     sustain: bool = True,
+    exclude: str | Path | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
@@ -134,6 +64,8 @@ def preprocess(
         output: the data set folder to make.
         drum_program: the program that stands for percussion; None leaves percussion out.
         sustain: whether the sustain pedal lengthens notes.
+        exclude: a folder of MIDI files, such as a test set; they and near copies of them are left
+            out of the data set.
         workers: number of worker processes; None starts one per core.
         overwrite: whether an existing data set at `output` is replaced.
         quiet: shows no progress bar and prints no summary.
@@ -142,7 +74,8 @@ def preprocess(
         The counts of what the data set contains.
 
     Raises:
-        CorpusError: `input` has no usable MIDI files, or `output` exists or can't be written.
+        CorpusError: `input` has no usable MIDI files, a file of `exclude` can't be read, or
+            `output` exists or can't be written.
         ParametersError: drum_program is not a General MIDI program.
         OptionError: workers is not positive.
 
@@ -155,18 +88,23 @@ def preprocess(
     if workers is not None and workers < 1:
         raise OptionError(f"workers is {workers}: it must be at least 1")
     workers = workers or os.cpu_count() or 1
-    files = _midi_files(input)
+    files, problems = _midi_files(input, "-i takes the folder that holds your MIDI files")
     _check_output(output, overwrite)
+    read_song = functools.partial(_read_song, codec=codec)
+    excluded = _excluded_songs(Path(exclude), read_song, workers) if exclude is not None else None
 
     partial = output.absolute().parent / f".{output.absolute().name}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # left behind by a run that was killed
     try:
         partial.mkdir(parents=True)
-        songs = map_in_order(functools.partial(_read_song, codec=codec), files, workers)
+        songs = map_in_order(read_song, files, workers)
         with (
-            _DatasetWriter(partial, codec) as writer,
+            DatasetWriter(partial, codec, excluded) as writer,
             _progress_bar(songs, len(files), quiet) as bar,  # is closed before an error is printed
         ):
+            for file, reason in problems.items():
+                unusable = Song(skip_reason=_NOT_OPENED, skip_detail=reason)
+                writer.add(file.relative_to(input).as_posix(), unusable)
             for file, song in zip(files, bar, strict=True):
                 writer.add(file.relative_to(input).as_posix(), song)
             summary = writer.finish()
@@ -189,22 +127,57 @@ def preprocess(
     return summary
 
 
-def _midi_files(folder: Path) -> list[Path]:
-    """Lists all MIDI files in a folder and its subfolders, sorted by their relative paths."""
-    way = "-i takes the folder that holds your MIDI files"
+def _midi_files(folder: Path, way: str) -> tuple[list[Path], dict[Path, str]]:
+    """Lists all MIDI files in a folder and its subfolders, sorted by their relative paths.
+
+    Args:
+        folder: where to look.
+        way: what to do if that is the wrong folder, for the error.
+
+    Returns:
+        The files; and what can't be read there, with the reason.
+
+    Raises:
+        CorpusError: there are no MIDI files.
+        OSError: the folder itself can't be read.
+    """
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else "no such folder"
         raise CorpusError(f"{folder}: {kind}: {way}")
-    os.scandir(folder).close()  # raises if the folder can't be read; os.walk would ignore that
-    files = list(midi_files(folder))
+    os.scandir(folder).close()  # raises if the folder can't be read
+
+    def relative(path: Path) -> str:
+        return path.relative_to(folder).as_posix()
+
+    problems: dict[Path, str] = {}
+    files = sorted(midi_files(folder, problems.__setitem__), key=relative)
     if not files and kind_of(folder) == Kind.DATA_SET:
         command = f"train.py -e 100 -d {shlex.quote(str(folder))}"
         raise CorpusError(f"{folder} is a data set already: {command} learns from it")
     if not files:
+        details = "".join(f"; {path}: {reason}" for path, reason in list(problems.items())[:1])
         raise CorpusError(
-            f"{folder}: no MIDI files in it or its subfolders ({', '.join(MIDI_SUFFIXES)}): {way}"
+            f"{folder}: no MIDI files in it or its subfolders ({', '.join(MIDI_SUFFIXES)}): "
+            f"{way}{details}"
         )
-    return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
+    return files, {path: problems[path] for path in sorted(problems, key=relative)}
+
+
+def _excluded_songs(folder: Path, read_song: Callable[[Path], Song], workers: int) -> ExcludedSongs:
+    way = "--exclude takes the folder of MIDI files to leave out"
+    files, problems = _midi_files(folder, way)
+    songs = dict(zip(files, map_in_order(read_song, files, workers), strict=True))
+    unreadable = problems | {
+        file: f"{song.skip_reason} {song.skip_detail}".strip()
+        for file, song in songs.items()
+        if song.skip_reason
+    }
+    # Whoever keeps a test set apart must know if a part of it is not recognised.
+    for file, reason in unreadable.items():
+        raise CorpusError(f"{file}: {reason}: repair it or remove it from the --exclude folder")
+    return ExcludedSongs(
+        {file.relative_to(folder).as_posix(): song for file, song in songs.items()}
+    )
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
@@ -232,107 +205,35 @@ def _check_output(output: Path, overwrite: bool) -> None:
         )
 
 
-def _read_song(file: Path, codec: CodecSettings) -> _Song:
+def _read_song(file: Path, codec: CodecSettings) -> Song:
     """Reads and encodes one file; runs in a worker process."""
     try:
         notes = read_midi(file, codec.sustain)
     except MidiError as error:
         detail = f"{error.reason} (at byte {error.offset})"
-        return _Song(skip_reason="not readable as MIDI", skip_detail=detail)
+        return Song(skip_reason="not readable as MIDI", skip_detail=detail)
     except OSError as error:
         detail = error.strerror or str(error)
-        return _Song(skip_reason="could not be opened", skip_detail=detail)
+        return Song(skip_reason=_NOT_OPENED, skip_detail=detail)
+    if codec.drum_program is None:
+        notes = notes[~notes.is_drum]
+    notes, cuts = shorten_silences(notes)
     tokens = encode(notes, codec.drum_program).astype(TOKEN_TYPE)
     if not len(tokens):
-        return _Song(skip_reason="without notes")
+        return Song(skip_reason="without notes")
     programs = np.where(notes.is_drum, NUM_PROGRAMS, notes.program.astype(np.int64))
-    return _Song(
+    return Song(
         tokens,
         content_hash=hashlib.sha256(tokens.tobytes()).hexdigest(),
         num_notes=len(notes),
         hours=notes.duration_ms / 3_600_000,
         onsets=np.bincount(programs, minlength=NUM_PROGRAMS + 1),
+        signature=signature(notes),
+        shortened_silences=len(cuts),
     )
 
 
-def _progress_bar(songs: Iterable[_Song], total: int, quiet: bool) -> tqdm[_Song]:
+def _progress_bar(songs: Iterable[Song], total: int, quiet: bool) -> tqdm[Song]:
     from tqdm import tqdm
 
     return tqdm(songs, total=total, unit="file", desc="Preprocessing", disable=quiet)
-
-
-class _DatasetWriter:
-    """Writes the files of a data set, one song at a time.
-
-    Args:
-        folder: an existing, empty folder.
-        codec: the settings with which the songs were encoded.
-    """
-
-    def __init__(self, folder: Path, codec: CodecSettings):
-        self._folder = folder
-        self._codec = codec
-        self._summary = Summary()
-        self._offsets = [0]
-        self._songs: list[SongEntry] = []
-        self._skipped_files: list[SkippedFile] = []
-        self._file_of_hash: dict[str, str] = {}
-        self._tokens_file = (folder / TOKENS_FILE).open("wb")
-        self._tokens_file.write(_npy_header(0))
-
-    def __enter__(self) -> _DatasetWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tokens_file.close()
-
-    def add(self, name: str, song: _Song) -> None:
-        """Appends a song, or notes why its file is skipped."""
-        if song.skip_reason:
-            self._skip(name, song.skip_reason, song.skip_detail)
-        elif song.content_hash in self._file_of_hash:
-            original = self._file_of_hash[song.content_hash]
-            self._skip(name, "with the same music as another", original)
-        else:
-            self._file_of_hash[song.content_hash] = name
-            self._songs.append({"file": name, "hash": song.content_hash})
-            self._tokens_file.write(song.tokens.tobytes())
-            self._offsets.append(self._offsets[-1] + len(song.tokens))
-            self._summary.notes += song.num_notes
-            self._summary.hours += song.hours
-            self._summary.onsets += song.onsets
-
-    def _skip(self, name: str, reason: str, detail: str) -> None:
-        self._skipped_files.append({"file": name, "reason": reason, "detail": detail})
-        self._summary.skipped[reason] = self._summary.skipped.get(reason, 0) + 1
-
-    def finish(self) -> Summary:
-        """Completes the files and returns the counts of what they contain."""
-        summary = self._summary
-        summary.songs, summary.tokens = len(self._songs), self._offsets[-1]
-        self._tokens_file.seek(0)
-        self._tokens_file.write(_npy_header(summary.tokens))
-        np.save(self._folder / OFFSETS_FILE, np.array(self._offsets, OFFSET_TYPE))
-        description: Description = {
-            "format_version": FORMAT_VERSION,
-            "codec": dataclasses.asdict(self._codec),
-            "tokens": summary.tokens,
-            "notes": summary.notes,
-            "hours": round(summary.hours, 3),
-            "skipped": summary.skipped,
-            "songs": self._songs,
-            "skipped_files": self._skipped_files,
-        }
-        text = json.dumps(description, indent=1) + "\n"
-        (self._folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
-        return summary
-
-
-def _npy_header(count: int) -> bytes:
-    """Makes the header of a .npy file of `count` tokens.
-
-    Its length is always 128 bytes, so that it can be overwritten when the count is known.
-    """
-    description = {"descr": TOKEN_TYPE.str, "fortran_order": False, "shape": (count,)}
-    text = repr(description).ljust(117) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("ascii")

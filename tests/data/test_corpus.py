@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 
@@ -47,6 +49,86 @@ def test_a_handful_of_songs_trains_and_validates(tmp_path, count):
     assert count == 1 or not set(training) & set(validation)
 
 
+def make_revision(seed: int, kind: str) -> mido.MidiFile:
+    """The song of a seed in another key and tempo, or with another last note."""
+    song = make_song(seed)
+    if kind == "other end":
+        song.tracks[1][-1].time += 96
+    else:
+        song.tracks[0][0] = mido.MetaMessage("set_tempo", tempo=600_000)
+        for message in (message for track in song.tracks for message in track):
+            if message.type in ("note_on", "note_off") and message.channel != 9:
+                message.note += 3
+    return song
+
+
+def make_revisions(folder: Path, songs: int) -> None:
+    folder.mkdir(exist_ok=True)
+    for seed in range(songs):
+        make_song(seed).save(folder / f"Song {seed}.mid")
+        make_revision(seed, "other end").save(folder / f"Song {seed}.1.mid")
+        make_revision(seed, "other key").save(folder / f"Other name {seed}.mid")
+
+
+def test_near_copies_are_on_one_side(tmp_path):
+    make_revisions(tmp_path / "music", 40)
+    summary = preprocess(tmp_path / "music", tmp_path / "data", workers=1, quiet=True)
+    assert summary.families == 40
+    assert "40 families of near copies" in str(summary)
+    corpus = open_corpus(tmp_path / "data")
+    number = [name.rstrip(".mid").removesuffix(".1").split()[-1] for name in corpus.names]
+    training, validation = corpus.split()
+    assert len(training) + len(validation) == 120
+    assert not {number[song] for song in training} & {number[song] for song in validation}
+    assert 1 <= len({number[song] for song in validation}) <= 10  # a tenth of 40 families
+
+
+def test_families_depend_on_the_songs_alone(tmp_path):
+    make_revisions(tmp_path / "music", 6)
+    preprocess(tmp_path / "music", tmp_path / "before", workers=1, quiet=True)
+    for number, file in enumerate(sorted((tmp_path / "music").iterdir(), reverse=True)):
+        file.rename(file.with_name(f"{number:02}.mid"))
+    preprocess(tmp_path / "music", tmp_path / "after", workers=2, quiet=True)
+    before, after = (open_corpus(tmp_path / name) for name in ("before", "after"))
+    family = dict(zip(before.hashes, before.families, strict=True))
+    assert family == dict(zip(after.hashes, after.families, strict=True))
+    assert len(set(family.values())) == 6
+
+
+def test_songs_of_one_family_still_train_and_validate(tmp_path):
+    make_revisions(tmp_path / "music", 1)
+    preprocess(tmp_path / "music", tmp_path / "data", workers=1, quiet=True)
+    corpus = open_corpus(tmp_path / "data")
+    assert len(set(corpus.families)) == 1
+    training, validation = corpus.split()
+    assert len(training)
+    assert len(validation)
+    assert not set(training) & set(validation)
+
+
+def test_a_data_set_of_format_version_1_keeps_its_split(tmp_path):
+    """Version 1 knew no families, and split by the hashes of the songs."""
+    make_revisions(tmp_path / "music", 20)
+    preprocess(tmp_path / "music", tmp_path / "data", workers=1, quiet=True)
+    file = tmp_path / "data" / "dataset.json"
+    description = json.loads(file.read_text())
+    description["format_version"] = 1
+    del description["families"], description["shortened_silences"]
+    for song in description["songs"]:
+        song.pop("family", None)
+    file.write_text(json.dumps(description))
+    corpus = open_corpus(tmp_path / "data")
+    is_validation = [int(digest[:8], 16) < 0.1 * 16**8 for digest in corpus.hashes]
+    np.testing.assert_array_equal(corpus.split()[1], np.flatnonzero(is_validation))
+
+
+def damage_family(folder: Path) -> None:
+    file = folder / "dataset.json"
+    description = json.loads(file.read_text())
+    description["songs"][0]["family"] = "12ab"
+    file.write_text(json.dumps(description))
+
+
 def damage_tokens(folder: Path) -> None:
     tokens = np.load(folder / "tokens.npy")
     tokens[5] = VOCAB_SIZE
@@ -78,7 +160,7 @@ def edit(name: str, change):
         (edit("dataset.json", lambda data: b"[]"), "dataset.json is damaged"),
         (edit("dataset.json", lambda data: data.replace(b"117", b"700")), "drum_program is 700"),
         (
-            edit("dataset.json", lambda data: data.replace(b'version": 1', b'version": 9')),
+            edit("dataset.json", lambda data: data.replace(b'version": 2', b'version": 9')),
             "format version 9",
         ),
         (lambda folder: (folder / "tokens.npy").unlink(), "tokens.npy is missing"),
@@ -86,6 +168,7 @@ def edit(name: str, change):
         (save("tokens.npy", np.zeros(9, np.float32)), "float32"),
         (save("tokens.npy", np.array([{}], object)), "tokens.npy is damaged"),
         (save("offsets.npy", np.arange(4)), "4 offsets for 12 songs"),
+        (damage_family, "families of songs that are not there"),
         (damage_tokens, f"token {VOCAB_SIZE}"),
         (damage_offsets, "offsets that do not fit"),
     ],

@@ -11,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 
 from midinet import CorpusError, OptionError, encode, open_corpus, preprocess
+from midinet.codec.decoding import tokens_to_notes
 from tests.conftest import make_song
 
 REPOSITORY = Path(__file__).parents[2]
@@ -151,3 +153,114 @@ def test_killed_at_any_moment_there_is_no_half_data_set(tmp_path):
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     assert len(open_corpus(tmp_path / "data")) == 60
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "music"]
+
+
+def test_linked_folders_are_followed_without_loops(tmp_path):
+    music, elsewhere = tmp_path / "music", tmp_path / "elsewhere"
+    music.mkdir()
+    elsewhere.mkdir()
+    make_song(1).save(music / "1.mid")
+    make_song(2).save(elsewhere / "2.mid")
+    (music / "linked").symlink_to(elsewhere)
+    (music / "again").symlink_to(elsewhere)
+    (music / "loop").symlink_to(music)
+    (elsewhere / "back").symlink_to(music)
+    (music / "itself").symlink_to(music / "itself")
+    summary = preprocess(music, tmp_path / "data", workers=1, quiet=True)
+    assert summary.songs == 2
+    assert summary.skipped == {}
+
+
+def test_what_is_no_readable_file_is_named_and_hangs_nothing(tmp_path, monkeypatch):
+    music = tmp_path / "music"
+    (music / "locked").mkdir(parents=True)
+    make_song(1).save(music / "1.mid")
+    make_song(2).save(music / "locked" / "2.mid")
+    os.mkfifo(music / "pipe.mid")
+    (music / "broken.mid").symlink_to(music / "gone.mid")
+    scandir = os.scandir
+
+    def refuse(path):  # file modes do not stop an administrator, as whom tests may run
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    summary = preprocess(music, tmp_path / "data", workers=1, quiet=True)
+    assert summary.songs == 1
+    assert summary.skipped == {"could not be opened": 3}
+    description = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    skipped = {entry["file"]: entry["detail"] for entry in description["skipped_files"]}
+    assert skipped == {
+        "broken.mid": "No such file or directory",
+        "locked": "Permission denied",
+        "pipe.mid": "is not a regular file",
+    }
+
+
+def test_long_silences_are_shortened_and_counted(tmp_path):
+    (tmp_path / "music").mkdir()
+    for name, seconds in (("short", 4), ("long", 36_000)):
+        song = make_song(1)
+        ticks = int(mido.second2tick(seconds, song.ticks_per_beat, 450_000))
+        total = max(sum(message.time for message in track) for track in song.tracks)
+        late = [
+            mido.Message("note_on", channel=3, note=60, time=total + ticks),
+            mido.Message("note_off", channel=3, note=60, time=96),
+        ]
+        song.tracks.append(mido.MidiTrack(late))
+        song.save(tmp_path / "music" / f"{name}.mid")
+    summary = preprocess(tmp_path / "music", tmp_path / "data", workers=1, quiet=True)
+    assert summary.shortened_silences == 1
+    assert "shortened to 5 s: 1 silence" in str(summary)
+    corpus = open_corpus(tmp_path / "data")
+    for index in range(2):
+        notes = tokens_to_notes(corpus.song(index))
+        gap_ms = notes.start_ms[-1] - notes.end_ms[:-1].max()
+        expected = {"short.mid": 4000, "long.mid": 5000}[corpus.names[index]]
+        assert gap_ms == pytest.approx(expected, abs=20)
+
+
+def test_excluded_songs_and_their_near_copies_are_left_out(midi_folder, tmp_path):
+    held_out = tmp_path / "held out"
+    held_out.mkdir()
+    make_song(1).save(held_out / "the same.mid")
+    revision = make_song(2)
+    for message in (message for track in revision.tracks for message in track):
+        if message.type in ("note_on", "note_off") and message.channel != 9:
+            message.note += 2
+    revision.save(held_out / "another key.mid")
+    make_song(50).save(held_out / "not there.mid")
+    for workers in (1, 2):
+        preprocess(
+            midi_folder, tmp_path / f"{workers}", exclude=held_out, workers=workers, quiet=True
+        )
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert len(open_corpus(tmp_path / "1")) == 10
+    description = json.loads((tmp_path / "1" / "dataset.json").read_text())
+    assert description["skipped"] == {"excluded or near copies of excluded songs": 2}
+    left_out = {Path(entry["file"]).name: entry["detail"] for entry in description["skipped_files"]}
+    assert left_out == {
+        "song 01.mid": "the same.mid",
+        "song 02.mid": "another key.mid",
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "no such folder: --exclude takes"),
+        (lambda folder: folder.mkdir(), "no MIDI files"),
+        (
+            lambda folder: (folder.mkdir(), (folder / "a.mid").write_bytes(b"junk")),
+            "a.mid: not readable as MIDI",
+        ),
+    ],
+)
+def test_an_excluded_song_that_is_not_readable_is_an_error(midi_folder, tmp_path, make, message):
+    make(tmp_path / "held out")
+    with pytest.raises(CorpusError, match=message):
+        preprocess(
+            midi_folder, tmp_path / "data", exclude=tmp_path / "held out", quiet=True, workers=1
+        )
+    assert not (tmp_path / "data").exists()
