@@ -49,7 +49,7 @@ def relative_attention(
     block_size = block_size or min(MAX_BLOCK_SIZE, max(MIN_BLOCK_SIZE, T // 4))
 
     @tf.custom_gradient
-    def attend(q, k, v, E):  # type: ignore[no-untyped-def]
+    def attend(q, k, v, E):
         output = _forward(_Inputs(q, k, v, E), block_size)
         return output, lambda d_output: _backward(_Inputs(q, k, v, E), output, d_output, block_size)
 
