@@ -6,6 +6,8 @@ The names below are the public interface. They are imported when first used, so 
 
 from __future__ import annotations
 
+__version__ = "2.0.0"
+
 # typing.TYPE_CHECKING would need an import, and Ctrl-C during this one shows a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:

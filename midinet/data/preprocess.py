@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _NOT_OPENED = "could not be opened"  # why a file is skipped
 
 
-def preprocess(
+def preprocess(  # noqa: PLR0913  # a parameter for each option of the script
     input: str | Path,
     output: str | Path,
     *,

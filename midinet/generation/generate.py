@@ -51,7 +51,7 @@ _LONGEST_S = 86_400
 _MOST_TOKENS_A_SECOND = 1_000  # ten times what dense music takes; bounds what --seconds may cost
 
 
-def generate(  # a parameter for each option of the script: a settings object would say them twice
+def generate(  # noqa: C901, PLR0913  # a parameter for each option of the script
     length: int = 2500,
     top_k: int = 8,
     save_directory: str | Path | None = None,

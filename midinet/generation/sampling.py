@@ -208,7 +208,7 @@ def _likeliest_first(logits: tf.Tensor) -> tf.Tensor:
 def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[..., Any]:
     """The loop for B pieces and caches of C rows; compiled when first called."""
 
-    def loop(
+    def loop(  # noqa: PLR0913  # what a compiled loop carries comes and goes by parameters
         weights: Weights,
         caches: Caches,
         token: tf.Tensor,

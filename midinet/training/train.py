@@ -36,13 +36,13 @@ CHECKPOINTS_FOLDER = "checkpoints"
 
 
 # One keyword an option of train.py: a settings object would only say them twice.
-def train(
+def train(  # noqa: C901, PLR0913  # a parameter for each option of the script
     epochs: int,
     save_directory: str | Path,
     dataset: str | Path,
     restore: bool = False,
     *,
-    parameters: Parameters | str | Path = "parameters.json",
+    parameters: Parameters | str | Path | None = None,
     init_from: str | Path | None = None,
     seed: int | None = None,
     patience: int | None = None,
@@ -64,7 +64,8 @@ def train(
         save_directory: the model folder to make.
         dataset: a folder made by preprocess.
         restore: go on with the run that was interrupted in save_directory.
-        parameters: hyperparameters, or the file that holds them.
+        parameters: hyperparameters, or the file that holds them. None: parameters.json in the
+            current folder if it is there, otherwise those of the model released in 2021.
         init_from: a model folder whose weights to start from; its sequence_length may differ.
         seed: of weights, order, augmentation and dropout; None: 0, or that of the restored run.
         patience: stop after so many epochs without a better validation loss; None: never.
@@ -96,7 +97,10 @@ def train(
         precision=precision,
         save_memory=save_memory,
     )
-    if not isinstance(parameters, Parameters):
+    if parameters is None:  # an installed package has no parameters.json beside it
+        here = Path(PARAMETERS_FILE)
+        parameters = Parameters.load(here) if here.exists() else Parameters()
+    elif not isinstance(parameters, Parameters):
         parameters = Parameters.load(parameters)
     corpus = open_corpus(dataset)
     checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
@@ -148,7 +152,8 @@ def _way_on(epochs: int, save_directory: str | Path, dataset: str | Path, **opti
     words = ["python", "train.py", "-e", epochs, "-s", save_directory, "-d", dataset, "--restore"]
     defaults = inspect.signature(train).parameters
     for name, value in options.items():
-        if value != defaults[name].default and not isinstance(value, Parameters):
+        is_default = value in (defaults[name].default, PARAMETERS_FILE)
+        if not is_default and not isinstance(value, Parameters):
             words += [f"--{name.removesuffix('_minutes')}"] + [value] * (value is not True)
     return f"go on with: {shlex.join(map(str, words))}"
 
