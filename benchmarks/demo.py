@@ -31,7 +31,7 @@ from midinet.data.batches import Windows, dataset
 from midinet.data.corpus import Corpus, open_corpus
 from midinet.generation.generate import DEMO_MODEL, to_notes
 from midinet.generation.sampling import compose
-from midinet.generation.settings import Rules, Settings
+from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.midi.notes import Notes
 from midinet.model.music_transformer import (
     PARAMETERS_FILE,
@@ -100,11 +100,11 @@ def unigram(corpus: Corpus, model: MusicTransformer) -> MusicTransformer:
     return model
 
 
-def pieces_of(model: MusicTransformer, settings: Settings) -> list[Notes]:
+def pieces_of(model: MusicTransformer, settings: SamplingSettings) -> list[Notes]:
     """Pieces composed from nothing."""
     nothing = np.empty(0, np.uint16)
     made = compose(model, [nothing] * NUM_PIECES, LENGTH, settings=settings)
-    rules = settings.rules or Rules()
+    rules = settings.rules or GrammarRules()
     return [to_notes(nothing, tokens, model.codec, rules, False)[0] for tokens in made]
 
 
@@ -114,7 +114,7 @@ def beginnings(corpus: Corpus, songs: Sequence[int]) -> list[Notes]:
     return [tokens_to_notes(corpus.song(song)[:LENGTH], drum_program) for song in songs]
 
 
-def judge(folder: Path, corpus: Corpus, variants: dict[str, Settings]) -> None:
+def judge(folder: Path, corpus: Corpus, variants: dict[str, SamplingSettings]) -> None:
     """Prints how far each model's pieces are from the held-out songs, measure by measure.
 
     Args:
@@ -130,7 +130,7 @@ def judge(folder: Path, corpus: Corpus, variants: dict[str, Settings]) -> None:
     sets = {"held-out songs": beginnings(corpus, held_out)}
     for name, settings in variants.items():
         sets[name] = pieces_of(model, settings)
-    know_less = Settings(VOCAB_SIZE, temperature=1.0, top_p=1.0)
+    know_less = SamplingSettings(VOCAB_SIZE, temperature=1.0, top_p=1.0)
     sets["untrained"] = pieces_of(build_model(model.parameters, model.codec), know_less)
     sets["unigram"] = pieces_of(unigram(corpus, model), know_less)
     musics = [
@@ -155,10 +155,12 @@ def main() -> int:
     if options.what == "pack":
         pack(options.model, corpus)
     else:
-        variants = {"model": Settings()}
+        variants = {"model": SamplingSettings()}
         if options.settings:
             parts = {text: text.split(",") for text in options.settings}
-            variants = {t: Settings(int(k), float(T), float(p)) for t, (k, T, p) in parts.items()}
+            variants = {
+                t: SamplingSettings(int(k), float(T), float(p)) for t, (k, T, p) in parts.items()
+            }
         judge(options.model, corpus, variants)
     return 0
 

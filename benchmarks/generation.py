@@ -28,11 +28,12 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from midinet import decoder, sampling  # noqa: E402
 from midinet.backend import tf  # noqa: E402
 from midinet.codec.vocabulary import DRUM_PROGRAM  # noqa: E402
-from midinet.generation.grammar import limits_of, start_state  # noqa: E402
-from midinet.generation.settings import Rules, Settings  # noqa: E402
+from midinet.generation import cached_decoder as decoder  # noqa: E402
+from midinet.generation import sampling  # noqa: E402
+from midinet.generation.grammar import initial_state, to_tensors  # noqa: E402
+from midinet.generation.settings import GrammarRules, SamplingSettings  # noqa: E402
 from midinet.model.music_transformer import MusicTransformer, build_model, save_model  # noqa: E402
 from midinet.model.parameters import Parameters  # noqa: E402
 
@@ -70,7 +71,7 @@ def time_steps(
     model: MusicTransformer, B: int, context: int, *, has_rules: bool = True
 ) -> Callable[[], float]:
     """A function that measures the seconds of a step, among the last before `context`."""
-    weights = decoder.prepare(model.weights_by_name(), B)
+    weights = decoder.pack_weights(model.weights_by_name())
     D, d = weights.tokens.shape[1], weights.blocks[0].rows.shape[0]
     caches = tuple(
         (tf.random.normal((B * D // d, d, context)), tf.random.normal((B * D // d, context, d)))
@@ -84,12 +85,12 @@ def time_steps(
             weights,
             caches,
             tf.zeros((B,), tf.int32),
-            start_state(B),
-            limits_of(Rules(may_end=False), DRUM_PROGRAM),
+            initial_state(B),
+            to_tensors(GrammarRules(may_end=False), DRUM_PROGRAM),
             tf.constant(context - TOKENS),
             tf.constant(count),
             tf.constant(uniform),
-            tf.constant([1.0, 1.0]),
+            tf.constant([1.0, 1.0, 0.02], tf.float64),
         )[0]
         made.numpy()
 
@@ -150,7 +151,7 @@ def show_long() -> None:
     """A whole long piece, with compiling and refills."""
     model = build_model(Parameters())
     seed = np.random.default_rng(0).integers(0, 128, 512).astype(np.uint16)
-    settings = Settings(rules=Rules(may_end=False))
+    settings = SamplingSettings(rules=GrammarRules(may_end=False))
 
     def compose() -> None:
         sampling.compose(model, [seed], 2500, settings=settings)
@@ -179,11 +180,12 @@ def show_process() -> None:
             f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
             "from midinet.generation import generate as generation, sampling\n"
             "from midinet.model.music_transformer import open_model\n"
-            "from midinet.generation.settings import Settings, Rules\n"
+            "from midinet.generation.settings import SamplingSettings, GrammarRules\n"
             "import numpy as np; lap('import')\n"
             "m = open_model('model'); lap('load')\n"
-            "s = Settings(rules=Rules(may_end=False)); nothing = [np.empty(0, int)]\n"
-            "sampling._capacities = lambda *_: [1024]\n"
+            "s = SamplingSettings(rules=GrammarRules(may_end=False))\n"
+            "nothing = [np.empty(0, int)]\n"
+            "sampling._cache_sizes = lambda *_: [1024]\n"
             "sampling.compose(m, nothing, 1, settings=s); lap('compile')\n"
             "sampling.compose(m, nothing, 1000, settings=s); lap('compose')\n"
         )

@@ -1,7 +1,7 @@
-"""The decoder as composing needs it: keys and values are kept, and a token costs one token's work.
+"""The model's decoder with cached keys and values, so that a token costs one token's work.
 
-It knows the model only through its weights by name. What it must do to read weights and caches as
-fast as memory can, under XLA on a CPU, is all in here.
+It knows the model only through its weights by name. All that is needed to read weights and caches
+at the speed of memory, under XLA on a CPU, is in this module.
 
 Axes: B pieces, H heads, D width of the model, d = D / H, L the model's longest window, C rows of
 the caches, K and N a kernel's inputs and outputs, V vocabulary.
@@ -19,18 +19,18 @@ from tensorflow.compiler.tf2xla.python import xla
 from midinet.backend import tf
 from midinet.model.attention import MASK_VALUE, relative_attention
 from midinet.model.layers import LAYER_NORM_EPSILON
+from midinet.model.music_state import Features, embed, to_numbers
 
 _ROW_PARTS = 4  # a single row is multiplied in so many parts, so that all cores read the weights
-_FEW_ROWS = (2, 4)  # from and to so many rows kernels are read in tiles
-_TILE_COLUMNS = 64  # what XLA's kernel for up to four rows makes at a time
 _QKV = ("query", "key", "value")
+_STATE_TABLES = ("program_embedding", "velocity_embedding", "state_kernel")
 
 
 class Block(NamedTuple):
-    """The weights of one decoder block as the loop reads them; kernels as `_tiled` says."""
+    """The weights of one decoder block as the loop reads them."""
 
     qkv: tuple[tf.Tensor, tf.Tensor]  # kernel (D, 3D) and bias; q scaled by 1 / sqrt(d)
-    rows: tf.Tensor  # (d, L): E transposed; (d, C) for the loop, see `cut_rows`
+    rows: tf.Tensor  # (d, L): E transposed; (d, C) for the loop, see `slice_relative_embeddings`
     output: tuple[tf.Tensor, tf.Tensor]
     norm_1: tuple[tf.Tensor, tf.Tensor]
     feed_forward_1: tuple[tf.Tensor, tf.Tensor]
@@ -43,6 +43,9 @@ class Weights(NamedTuple):
 
     tokens: tf.Tensor  # (V, D)
     positions: tf.Tensor  # (L, D)
+    # The tables of programs and of velocity levels, and the kernel of `music_state.to_numbers`;
+    # empty for a model that does not hear the state of the music.
+    state: tuple[tf.Tensor, ...]
     blocks: tuple[Block, ...]
     logits: tuple[tf.Tensor, tf.Tensor]
 
@@ -57,15 +60,15 @@ class Weights(NamedTuple):
 Caches = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
 
-def prepare(named: Mapping[str, Any], B: int) -> Weights:
-    """Puts weights by name into the form that the loop reads fastest for B pieces."""
+def pack_weights(named: Mapping[str, Any]) -> Weights:
+    """Puts weights, given by name, into the form that the loop reads fastest."""
     named = {name: tf.convert_to_tensor(value) for name, value in named.items()}
 
     def norm(name: str) -> tuple[tf.Tensor, tf.Tensor]:
         return named[f"{name}/gamma"], named[f"{name}/beta"]
 
     def dense(name: str) -> tuple[tf.Tensor, tf.Tensor]:
-        return _tiled(named[f"{name}/kernel"], B), named[f"{name}/bias"]
+        return named[f"{name}/kernel"], named[f"{name}/bias"]
 
     def block(name: str) -> Block:
         E = named[f"{name}/relative_embedding"]
@@ -76,7 +79,7 @@ def prepare(named: Mapping[str, Any], B: int) -> Weights:
             return tf.concat([query / math.sqrt(E.shape[1]), key, value], axis=-1)
 
         return Block(
-            (_tiled(joined("kernel"), B), joined("bias")),
+            (joined("kernel"), joined("bias")),
             tf.transpose(E),
             dense(f"{name}/output"),
             norm(f"{name}/norm_1"),
@@ -89,41 +92,34 @@ def prepare(named: Mapping[str, Any], B: int) -> Weights:
     return Weights(
         named["token_embedding"],
         named["position_embedding"],
+        tuple(named[name] for name in _STATE_TABLES if name in named),
         tuple(block(f"block_{index}") for index in range(num_blocks)),
         dense("logits"),
     )
 
 
-def _tiled(kernel: tf.Tensor, B: int) -> tf.Tensor:
-    """A kernel `(K, N)` as it is, or for few rows as tiles `(tiles, K, _TILE_COLUMNS)`.
+def slice_relative_embeddings(weights: Weights, C: int) -> Weights:
+    """The weights with only the relative rows for the distances in caches of C rows.
 
-    XLA multiplies up to four rows by so many columns at a time: tiles of that width are read from
-    front to back, where the kernel as it is would be read in short pieces, at two thirds of the
-    speed.
-    """
-    if not _FEW_ROWS[0] <= B <= _FEW_ROWS[1]:
-        return kernel
-    K, N = kernel.shape
-    kernel = tf.pad(kernel, ((0, 0), (0, -N % _TILE_COLUMNS)))
-    return tf.transpose(tf.reshape(kernel, (K, -1, _TILE_COLUMNS)), (1, 0, 2))
-
-
-def cut_rows(weights: Weights, C: int) -> Weights:
-    """The weights with only those relative rows that the distances in caches of C rows need.
-
-    To be cut before the loop, not in it, where they would be copied for every token.
+    Called before the loop; inside it the rows would be copied for every token.
     """
     blocks = (block._replace(rows=block.rows[:, -C:]) for block in weights.blocks)
     return weights._replace(blocks=tuple(blocks))
 
 
-def fill_caches(weights: Weights, tokens: np.ndarray, capacity: int) -> Caches:
-    """One forward pass over tokens `(B, T)`, T < C; what it knows of each position is kept.
+def fill_caches(
+    weights: Weights, tokens: np.ndarray, capacity: int, state: Features | None = None
+) -> Caches:
+    """Computes the keys and values of tokens `(B, T)`, T < C, in one forward pass.
 
-    Rows from T on hold zeros: each is written before it is read.
+    Args:
+        capacity: C. The rows from T on hold zeros; each is written before it is read.
+        state: the state of the music after each token, for a model that hears it.
     """
     B, T = tokens.shape
     x = tf.gather(weights.tokens, tokens) + weights.positions[:T]  # (B, T, D)
+    if weights.state and state is not None:
+        x += embed(state, *weights.state)
     D = x.shape[2]
     caches = []
     for block in weights.blocks:
@@ -136,11 +132,11 @@ def fill_caches(weights: Weights, tokens: np.ndarray, capacity: int) -> Caches:
             x = _after_attention(block, x, y)
         keys = tf.reshape(tf.transpose(k, (0, 1, 3, 2)), (B * D // d, d, T))
         caches.append((keys, tf.reshape(v, (B * D // d, T, d))))
-    return grow(tuple(caches), capacity)
+    return extend_caches(tuple(caches), capacity)
 
 
-def grow(caches: Caches, capacity: int) -> Caches:
-    """Caches with zeros behind, up to `capacity` positions."""
+def extend_caches(caches: Caches, capacity: int) -> Caches:
+    """Appends rows of zeros to caches, up to `capacity` positions."""
     more = (0, capacity - caches[0][1].shape[1])
     return tuple(
         (tf.pad(keys, ((0, 0), (0, 0), more)), tf.pad(values, ((0, 0), more, (0, 0))))
@@ -148,22 +144,9 @@ def grow(caches: Caches, capacity: int) -> Caches:
     )
 
 
-def _beside(tiles: tf.Tensor, N: int) -> tf.Tensor:
-    """Tiles `(tiles, R, _TILE_COLUMNS)` -> `(R, N)`, without the columns that filled the last."""
-    joined = tf.reshape(tf.transpose(tiles, (1, 0, 2)), (tiles.shape[1], -1))
-    return joined[:, :N]
-
-
 def _dense(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """`(.., K)` -> `(.., N)`."""
     kernel, bias = weights
-    tiled = kernel.shape.rank == 3
-    if tiled and x.shape.rank == 2:
-        # Spread out by hand: XLA would put the tiles together again for every token.
-        rows = tf.broadcast_to(x, (kernel.shape[0], *x.shape))
-        return _beside(tf.matmul(rows, kernel), bias.shape[0]) + bias
-    if tiled:
-        kernel = _beside(kernel, bias.shape[0])
     if x.shape[:-1] != (1,):
         return tf.matmul(x, kernel) + bias
     # XLA multiplies a single row on one core, but the rows of a batch on all.
@@ -182,23 +165,35 @@ def _layer_norm(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor
 
 
 def _after_attention(block: Block, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """The rest of a decoder block behind what its heads found, y: `(.., D)`."""
+    """The rest of a decoder block after its attention heads, whose output is y `(.., D)`."""
     x = _layer_norm(x + _dense(y, block.output), block.norm_1)
     y = _dense(tf.nn.relu(_dense(x, block.feed_forward_1)), block.feed_forward_2)
     return _layer_norm(x + y, block.norm_2)
 
 
 def next_logits(
-    weights: Weights, caches: Caches, token: tf.Tensor, position: tf.Tensor
+    weights: Weights,
+    caches: Caches,
+    token: tf.Tensor,
+    position: tf.Tensor,
+    state: Features | None = None,
 ) -> tuple[tf.Tensor, Caches]:
-    """The logits `(B, V)` behind one more token `(B,)` at a position of the window.
+    """The logits `(B, V)` after one more token `(B,)` at a position of the window.
 
-    The weights come from `cut_rows`. Only for code that XLA compiles: the slices move.
+    The weights come from `slice_relative_embeddings`. Only for code that XLA compiles, because the
+    slices move.
+
+    Args:
+        state: the state of the music after the token, for a model that hears it.
     """
     C, d = caches[0][1].shape[1:]
     B, D = token.shape[0], weights.tokens.shape[1]
     H = D // d
     x = tf.gather(weights.tokens, token) + tf.gather(weights.positions, position)
+    if weights.state and state is not None:
+        programs, levels, kernel = weights.state
+        x += tf.gather(programs, state.program) + tf.gather(levels, state.level)
+        x += _dense(to_numbers(state), (kernel, tf.zeros((D,))))
     future = tf.where(tf.range(C) > position, MASK_VALUE, 0.0)
     new_caches = []
     for block, (keys, values) in zip(weights.blocks, caches, strict=True):
@@ -213,7 +208,7 @@ def next_logits(
         relative = tf.pad(tf.matmul(q[:, 0], block.rows), ((0, 0), (0, C)))
         relative = xla.dynamic_slice(relative, [0, C - 1 - position], [B * H, C])
         scores = tf.matmul(q, keys) + relative[:, None] + future  # (B * H, 1, C)
-        # Softmax, divided by its sum where that is short: behind the product.
+        # The softmax is divided by its sum after the product, where there are fewer numbers.
         shares = tf.exp(scores - tf.reduce_max(scores, axis=2, keepdims=True))
         y = tf.matmul(shares, values) / tf.reduce_sum(shares, axis=2, keepdims=True)
         y = tf.reshape(y, (B, D))

@@ -27,7 +27,7 @@ from midinet.generation.listening import (
     title_of,
     write_page,
 )
-from midinet.generation.outputs import check_output, check_writable, free_paths, write_midi
+from midinet.generation.outputs import check_output, check_writable, unused_paths, write_midi
 from midinet.generation.prompts import (
     DEFAULT_SEED_LENGTH,
     SeedLength,
@@ -36,7 +36,7 @@ from midinet.generation.prompts import (
     time_ms,
     up_to_last_event,
 )
-from midinet.generation.settings import Rules, Settings
+from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.midi.general_midi import find_instruments
 from midinet.midi.notes import Notes
 
@@ -128,9 +128,9 @@ def generate(  # noqa: C901, PLR0913  # a parameter for each option of the scrip
         raise OptionError(f"song {song!r}: name the data set that holds it too")
     players = None if instruments is None else find_instruments(instruments)
     silence_ms, note_ms = _to_ms("max_silence", max_silence), _to_ms("max_note", max_note)
-    rules = Rules(None, silence_ms, note_ms, may_end=not full_length)
+    rules = GrammarRules(None, silence_ms, note_ms, may_end=not full_length)
     seed = secrets.randbelow(1 << 31) if seed is None else seed
-    settings = Settings(top_k, temperature, top_p, seed, rules)
+    settings = SamplingSettings(top_k, temperature, top_p, seed, rules)
     limit = _Limit.checked(length, seconds)
     if soundfont is not None and not (wav or html):
         raise OptionError(
@@ -169,7 +169,7 @@ def generate(  # noqa: C901, PLR0913  # a parameter for each option of the scrip
     command = ["python", "generate.py", "-s", _as_typed(folder), *options]
     command += _as_options(settings) + ["--inclusive"] * inclusive
     suffixes = [".mid"] + [".png"] * plot + [".wav"] * wav + [".html"] * html
-    paths = free_paths(Path(output), num, suffixes)
+    paths = unused_paths(Path(output), num, suffixes)
     pieces = [to_notes(start, tokens, model.codec, rules, inclusive) for tokens in made]
     composer = describe_model(folder, folder == DEMO_MODEL, model.history_of_training)
     if progress:
@@ -219,7 +219,7 @@ def find_model(folder: str | Path | None) -> Path:
 
 
 def to_notes(
-    seed: np.ndarray, made: np.ndarray, codec: CodecSettings, rules: Rules, inclusive: bool
+    seed: np.ndarray, made: np.ndarray, codec: CodecSettings, rules: GrammarRules, inclusive: bool
 ) -> tuple[Notes, float | None]:
     """The music of a piece.
 
@@ -274,7 +274,7 @@ def _compose(
     model: MusicTransformer,
     seeds: list[np.ndarray],
     limit: _Limit,
-    settings: Settings,
+    settings: SamplingSettings,
     progress: bool,
 ) -> tuple[list[np.ndarray], bool]:
     """The new tokens of each piece, until all have ended or are long enough, or Ctrl-C.
@@ -285,7 +285,7 @@ def _compose(
     from tqdm import tqdm
 
     from midinet.backend import tf
-    from midinet.generation.sampling import stream, until_end
+    from midinet.generation.sampling import stream, trim_at_pad
 
     total = limit.tokens * len(seeds) if limit.seconds is None else None
     of_how_much = "" if limit.seconds is None else f" of {limit.seconds:g}"
@@ -312,7 +312,7 @@ def _compose(
             raise
         interrupted = True
         print("midinet: interrupted, writing what there is", file=sys.stderr)
-    return [limit.cut(until_end(piece)) for piece in made], interrupted
+    return [limit.cut(trim_at_pad(piece)) for piece in made], interrupted
 
 
 def _as_programs(programs: list[int], percussion: bool, codec: CodecSettings) -> tuple[int, ...]:
@@ -333,8 +333,8 @@ def _as_typed(folder: Path) -> str:
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
-def _as_options(settings: Settings) -> list[str]:
-    rules = settings.rules or Rules()
+def _as_options(settings: SamplingSettings) -> list[str]:
+    rules = settings.rules or GrammarRules()
     options: list[object] = ["-k", settings.top_k]
     options += ["--temperature", settings.temperature, "--top_p", settings.top_p]
     options += ["--max_silence", rules.max_silence_ms / 1000]

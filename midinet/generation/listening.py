@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from midinet.midi.notes import Notes
 
 if TYPE_CHECKING:
-    from midinet.generation.settings import Settings
+    from midinet.generation.settings import SamplingSettings
 
 
 def describe_model(folder: Path, is_demo: bool, training: Mapping[str, Any]) -> str:
@@ -42,7 +42,7 @@ def title_of(path: Path, seed_name: str | Path) -> str:
 
 
 def page_facts(
-    composer: str, seed_name: str | Path, settings: Settings, instruments: str | None
+    composer: str, seed_name: str | Path, settings: SamplingSettings, instruments: str | None
 ) -> dict[str, str]:
     """What the page tells of every piece, beside its random seed."""
     facts = {"Model": composer}

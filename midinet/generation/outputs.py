@@ -56,7 +56,7 @@ def _is_file_name(output: Path) -> bool:
     return output.suffix.lower() in (".mid", ".midi")
 
 
-def free_paths(output: Path, num: int, suffixes: Sequence[str]) -> list[Path]:
+def unused_paths(output: Path, num: int, suffixes: Sequence[str]) -> list[Path]:
     """Names for the pieces that no file has, with none of the suffixes of what lies beside it."""
     if not _is_file_name(output):
         output = output / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.mid"

@@ -1,7 +1,7 @@
-"""Composing: the decoder, the grammar and the samplers in one compiled loop.
+"""Composing: the decoder, the grammar and the sampler in one compiled loop.
 
-The loop is one XLA program for a batch and a length of the caches; it makes some hundred tokens
-before it comes back to Python.
+The loop is one XLA program per batch size and length of the caches; each call makes up to 256
+tokens before it returns to Python.
 
 Axes: B pieces, L the model's longest window, C rows of the caches, V vocabulary.
 """
@@ -11,146 +11,253 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
-from midinet.codec.vocabulary import PAD
+from midinet.codec.decoding import elapsed_steps
+from midinet.codec.restating import NOT_RESTATED, restate
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import PAD, PROGRAM, STEP_MS
 from midinet.errors import OptionError
 from midinet.generation.cached_decoder import (
     Caches,
     Weights,
-    cut_rows,
+    extend_caches,
     fill_caches,
-    grow,
     next_logits,
-    prepare,
+    pack_weights,
+    slice_relative_embeddings,
 )
 from midinet.generation.grammar import (
-    Limits,
+    RuleTensors,
     State,
     advance,
     has_ended,
-    limits_of,
-    masked,
-    read_seeds,
+    mask_logits,
+    state_after_prompts,
+    to_tensors,
 )
-from midinet.generation.settings import Rules, Settings
+from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.model import music_state
 
 CALL_TOKENS = 256  # made by one call of the compiled loop; each call copies the caches once
 _CACHE_UNIT = 256  # caches are multiples of this many rows long
 _CACHE_LENGTHS = ((16, 4), (4, 2), (1, 1))  # from so many pieces on, so many lengths
-_TOKEN_PLACES = 1024  # more than there are tokens
-_HUGE = 1e30  # logits are kept within +-this, so that any allowed token beats a forbidden one
+_SORT_KEY_STRIDE = 1024  # more than there are tokens
+_HUGE = 1e30  # logits are clipped to +-this, so that any allowed token beats a forbidden one
+
+
+class Decoder(Protocol):
+    """What sampling needs of a model."""
+
+    codec: CodecSettings
+
+    def weights_by_name(self) -> dict[str, Any]:
+        """The weights by the names of `MusicTransformer.weights_by_name`."""
 
 
 def compose(
-    model: Any, seeds: Sequence[np.ndarray], length: int, *, settings: Settings | None = None
+    model: Decoder,
+    prompts: Sequence[np.ndarray],
+    length: int,
+    *,
+    settings: SamplingSettings | None = None,
 ) -> list[np.ndarray]:
-    """Continues each seed.
+    """Continues each prompt.
 
     Args:
-        model: has `weights_by_name()` and `codec`.
-        seeds: for each piece the tokens it begins with, all of one length; empty arrays compose
-            from nothing. A PAD goes in front, as in training; but not for a model whose tokens are
-            read literally (`drum_program` None), as it was trained elsewhere, without.
-        length: the most tokens to make for a piece.
+        model: the model to sample from.
+        prompts: for each piece the tokens that it continues, all of one length; empty arrays
+            compose from nothing. A PAD is put in front, as in training; but not for a model whose
+            tokens are read literally (`drum_program` None), which was trained without it.
+        length: the most tokens to make per piece.
 
     Returns:
-        For each piece its new tokens: uint16, without the PAD that ends a piece that ended.
+        For each piece its new tokens: uint16, without the PAD with which a piece ends.
 
     Raises:
-        OptionError: no seeds, seeds of several lengths, or a length below 1.
+        OptionError: no prompts, prompts of several lengths, or a length below 1.
     """
-    made = np.concatenate(list(stream(model, seeds, length, settings=settings)), axis=1)
-    return [until_end(piece) for piece in made]
+    made = np.concatenate(list(stream(model, prompts, length, settings=settings)), axis=1)
+    return [trim_at_pad(piece) for piece in made]
 
 
-def until_end(tokens: np.ndarray) -> np.ndarray:
+def trim_at_pad(tokens: np.ndarray) -> np.ndarray:
     """A piece's tokens before its first PAD."""
     ends = np.flatnonzero(tokens == PAD)
     return tokens[: ends[0]] if len(ends) else tokens
 
 
 def stream(
-    model: Any, seeds: Sequence[np.ndarray], length: int, *, settings: Settings | None = None
+    model: Decoder,
+    prompts: Sequence[np.ndarray],
+    length: int,
+    *,
+    settings: SamplingSettings | None = None,
 ) -> Iterator[np.ndarray]:
-    """Does what `compose` does, and hands out the tokens `(B, some hundred)` as they are made.
+    """Does what `compose` does, and yields the tokens `(B, up to 256)` as they are made.
 
-    Behind a piece's end there are PADs; when all pieces have ended, the stream does.
-
-    When the window of L tokens is full, its oldest L // 2 tokens are dropped, and one forward pass
-    over the others fills the caches again, at positions from 0. So the logits behind the first n
-    tokens, PAD included, are those of the model for tokens[start:n], where start is the smallest
-    multiple of L // 2 that leaves at most L.
+    After a piece's end there are PADs; the stream ends when all pieces have ended. `_Window` says
+    what the model sees of the tokens before.
     """
-    settings = settings or Settings()
-    if not seeds or len({len(seed) for seed in seeds}) != 1:
+    settings = settings or SamplingSettings()
+    if not prompts or len({len(prompt) for prompt in prompts}) != 1:
         raise OptionError("seeds must be at least one array of tokens, and all of one length")
     if length < 1:
         raise OptionError(f"length is {length}: it must be at least 1 token")
-    B = len(seeds)
-    weights = prepare(model.weights_by_name(), B)
-    limits = limits_of(settings.rules or Rules(), model.codec.drum_program)
-    L = weights.longest
+    B = len(prompts)
+    codec = model.codec
+    rules = to_tensors(settings.rules or GrammarRules(), codec.drum_program)
     uniform = [np.random.default_rng(settings.seed + i) for i in range(B)]
-
-    tokens = np.stack(seeds).astype(np.int32)
-    if not tokens.size or model.codec.drum_program is not None:
+    tokens = np.stack(prompts).astype(np.int32)
+    if not tokens.size or codec.drum_program is not None:
         tokens = np.pad(tokens, ((0, 0), (1, 0)), constant_values=PAD)
-    last = tf.constant(tokens[:, -1])
-    state = read_seeds(seeds, limits)
-    capacities = _capacities(B, L, tokens.shape[1] + length - 1)
-    caches: Caches = ()
-    start, filled, capacity = 0, L, L  # as if full: the first pass fills the caches
+    state = state_after_prompts(prompts, rules)
+    beats_per_step = math.nan if settings.bpm is None else settings.bpm * STEP_MS / 60_000
+    weights = pack_weights(model.weights_by_name())
+    window = _Window(weights, tokens, length, codec.drum_program, beats_per_step)
     while length > 0:
-        before = tokens.shape[1] - 1  # the last token is not in the caches yet
-        if filled == L:
-            while before - start >= L:
-                start += L // 2
-            filled = before - start
-            capacity = next(c for c in capacities if c > filled)
-            caches = fill_caches(weights, tokens[:, start:before], capacity)
-        elif filled == capacity:
-            capacity = next(c for c in capacities if c > filled)
-            caches = grow(caches, capacity)
-        count = min(length, CALL_TOKENS, capacity - filled)
-        loop = _compiled_loop(B, capacity, settings.top_k, settings.rules is not None)
-        made, last, caches, state = loop(
+        count = min(length, CALL_TOKENS, window.make_room())
+        loop = _compiled_loop(B, window.capacity, settings.top_k, settings.rules is not None)
+        made, _, caches, state = loop(
             weights,
-            caches,
-            last,
+            window.caches,
+            tf.constant(window.tokens[:, -1]),
             state,
-            limits,
-            tf.constant(filled),
+            rules,
+            tf.constant(window.filled),
             tf.constant(count),
-            tf.constant(_uniforms(uniform, count)),
-            tf.constant([settings.temperature, settings.top_p], tf.float32),
+            tf.constant(_draw_uniforms(uniform, count)),
+            tf.constant([settings.temperature, settings.top_p, beats_per_step], tf.float64),
         )
         new = made.numpy()[:count].T
+        window.advance(new, caches)
         yield new.astype(np.uint16)
-        tokens = np.concatenate([tokens, new], axis=1)
-        filled += count
         length -= count
         if settings.rules is not None and (new[:, -1] == PAD).all():
             return
 
 
-def _uniforms(generators: Sequence[np.random.Generator], count: int) -> np.ndarray:
-    """The next `count` random numbers of each piece, in [0, 1): `(CALL_TOKENS, B)`."""
+class _Window:
+    """The last tokens of each piece, with their keys and values cached.
+
+    When the window of L tokens is full, its oldest L // 2 tokens are dropped, and one forward pass
+    over the others fills the caches again, at positions from 0. So the logits after the first n
+    tokens, PAD included, are those of the model for tokens[start:n], where start is the smallest
+    multiple of L // 2 that leaves at most L.
+
+    For a model that hears the state of the music, the refilled window is as long, but begins by
+    restating what sounds, with the true ages of notes, so that it drops as many tokens more.
+
+    Attributes:
+        tokens: `(B, n)` all tokens so far; the last one is not in the caches yet.
+        caches: keys and values of the window but for the last token.
+        filled: positions in the caches.
+        capacity: C.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        tokens: np.ndarray,
+        length: int,
+        drum_program: int | None,
+        beats_per_step: float,
+    ) -> None:
+        self.tokens = tokens
+        self.caches: Caches = ()
+        # As if full, so that the first call of make_room fills the caches.
+        self.filled = self.capacity = weights.longest
+        self._weights = weights
+        self._drum_program = drum_program
+        self._beats_per_step = beats_per_step
+        self._start = 0
+        B, n = tokens.shape
+        self._sizes = _cache_sizes(B, weights.longest, n + length - 1)
+
+    def make_room(self) -> int:
+        """Refills or extends the caches where they are full; returns for how many tokens."""
+        L = self._weights.longest
+        if self.filled == L:
+            before = self.tokens.shape[1] - 1
+            while before - self._start >= L:
+                self._start += L // 2
+            self.filled = before - self._start
+            self.capacity = next(size for size in self._sizes if size > self.filled)
+            tokens, state = self._visible_tokens()
+            self.caches = fill_caches(self._weights, tokens, self.capacity, state)
+        elif self.filled == self.capacity:
+            self.capacity = next(size for size in self._sizes if size > self.filled)
+            self.caches = extend_caches(self.caches, self.capacity)
+        return self.capacity - self.filled
+
+    def advance(self, tokens: np.ndarray, caches: Caches) -> None:
+        """Appends tokens `(B, count)`, given the caches after them."""
+        self.tokens = np.concatenate([self.tokens, tokens], axis=1)
+        self.caches = caches
+        self.filled += tokens.shape[1]
+
+    def _visible_tokens(self) -> tuple[np.ndarray, music_state.Features | None]:
+        """The `filled` tokens of each piece that the caches must hold, and the state after each."""
+        before = self.tokens[:, :-1]
+        if not self._weights.state:
+            return before[:, self._start :], None
+        if not self._start:
+            state = music_state.window_features(before, self._drum_program)
+        else:
+            rows = [restated_window(row, self.filled, self._drum_program) for row in before]
+            before, start_steps, onsets = map(np.stack, zip(*rows, strict=True))
+            state = music_state.window_features(before, self._drum_program, start_steps, onsets)
+        beat = state.now_steps * self._beats_per_step % music_state.BEATS_PER_CYCLE
+        return before, state._replace(beat=beat.astype(np.float32))
+
+
+def restated_window(
+    tokens: np.ndarray, length: int, drum_program: int | None
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """The end of a song as a window of a given length that begins by restating what sounds.
+
+    Args:
+        tokens: `(n,)` a song's tokens so far, n > length.
+        length: tokens of the window; restating takes at most half of them.
+
+    Returns:
+        The tokens `(length,)`; the time at which the window begins, in grid steps; and `(length,)`
+        the onsets of restated notes, as `music_state.window_features` takes them.
+    """
+    start = len(tokens) - length
+    while True:
+        restated = restate(tokens[:start], drum_program, max(2, length // 2))
+        missing = length - len(restated.tokens) - (len(tokens) - start)
+        if missing >= 0:
+            break
+        start -= missing
+    # One token less may restate fewer notes, so that no start fits exactly. What is missing is
+    # filled with a PROGRAM token that changes nothing.
+    first = restated.tokens[:1]
+    program = first[0] if PROGRAM.holds(first).any() else PROGRAM.first
+    window = np.concatenate([np.full(missing, program), restated.tokens, tokens[start:]])
+    onsets = np.full(length, NOT_RESTATED, np.int32)
+    onsets[missing : missing + len(restated.tokens)] = restated.onset_steps
+    return window.astype(np.int32), int(elapsed_steps(tokens[:start])[-1]), onsets
+
+
+def _draw_uniforms(generators: Sequence[np.random.Generator], count: int) -> np.ndarray:
+    """Draws `count` random numbers per piece, in [0, 1): `(CALL_TOKENS, B)`, zeros after them."""
     numbers = np.zeros((CALL_TOKENS, len(generators)), np.float32)
     for i, generator in enumerate(generators):
         numbers[:count, i] = generator.random(count, np.float32)
     return numbers
 
 
-def _capacities(B: int, L: int, most: int) -> list[int]:
-    """The lengths of caches to use, ascending, for windows of up to `most` tokens.
+def _cache_sizes(B: int, L: int, most: int) -> list[int]:
+    """The lengths of caches to use, in ascending order, for windows of up to `most` tokens.
 
-    Short caches are read faster, but each length takes more than a second to compile, which only
-    many pieces make up for.
+    Short caches are read faster, but each length takes more than a second to compile, which pays
+    off only for many pieces.
     """
     parts = next(parts for pieces, parts in _CACHE_LENGTHS if pieces <= B)
     longest = min(L, _round_up(most, _CACHE_UNIT))
@@ -161,47 +268,47 @@ def _round_up(number: float, unit: int) -> int:
     return math.ceil(number / unit) * unit
 
 
-def choose(
+def sample_token(
     logits: tf.Tensor, top_k: int, temperature: tf.Tensor, top_p: tf.Tensor, uniform: tf.Tensor
 ) -> tf.Tensor:
-    """Draws a token for each row of logits `(B, V)`; forbidden ones are -inf.
+    """Samples a token for each row of logits `(B, V)`, where forbidden tokens have -inf.
 
-    Only for code that XLA compiles: it sorts.
+    Only for code that XLA compiles, because it uses XLA's sort.
 
     Args:
-        uniform: `(B,)` random numbers in [0, 1); each decides its row alone.
+        uniform: `(B,)` random numbers in [0, 1), one per row.
 
     Returns:
         `(B,)` int32.
 
     Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p).
     """
-    tokens = _likeliest_first(logits)[:, :top_k]
+    tokens = _argsort_descending(logits)[:, :top_k]
     likeliest = tf.gather(logits, tokens, batch_dims=1)
-    # The likeliest has weight 1; the others fall off from there, -inf to 0.
+    # The most likely token has weight 1, the others less; -inf becomes 0.
     weights = tf.exp((likeliest - likeliest[:, :1]) / temperature)
     before = tf.cumsum(weights, axis=1, exclusive=True)
-    # The likeliest tokens that together reach top_p, with the one that reaches it.
+    # The most likely tokens up to and including the one that reaches top_p.
     kept = tf.where(before < top_p * tf.reduce_sum(weights, axis=1, keepdims=True), weights, 0.0)
     sums = tf.cumsum(kept, axis=1)
     index = tf.reduce_sum(tf.cast(sums <= uniform[:, None] * sums[:, -1:], tf.int32), axis=1)
-    # Rounding may carry the product to the very sum.
+    # Rounding may make the product equal to the sum, so that the index would be too large.
     last = tf.reduce_sum(tf.cast(kept > 0, tf.int32), axis=1) - 1
     return tf.gather(tokens, tf.minimum(index, last), batch_dims=1)
 
 
-def _likeliest_first(logits: tf.Tensor) -> tf.Tensor:
-    """The tokens from the largest of the logits `(B, V)` down, the first of equals first: int32.
+def _argsort_descending(logits: tf.Tensor) -> tf.Tensor:
+    """The tokens in descending order of their logits `(B, V)`; of equals the lower first. int32.
 
-    XLA sorts pairs of numbers, as `top_k` asks it to, several times as slowly as single numbers: so
-    each logit and its token become one.
+    XLA sorts pairs of numbers, as `tf.math.top_k` does, several times more slowly than single
+    numbers, so each logit and its token are combined into one number.
     """
     bits = tf.bitcast(-logits, tf.int32)
-    # Negative floats are the larger as integers the nearer they are to zero.
+    # As integers, negative floats are in reverse order.
     ascending = tf.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     tokens = tf.range(logits.shape[1], dtype=tf.int64)
-    ordered = xla.sort(tf.cast(ascending, tf.int64) * _TOKEN_PLACES + tokens)
-    return tf.cast(ordered % _TOKEN_PLACES, tf.int32)
+    ordered = xla.sort(tf.cast(ascending, tf.int64) * _SORT_KEY_STRIDE + tokens)
+    return tf.cast(ordered % _SORT_KEY_STRIDE, tf.int32)
 
 
 @functools.cache
@@ -213,30 +320,44 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         caches: Caches,
         token: tf.Tensor,
         state: State,
-        limits: Limits,
+        rules: RuleTensors,
         position: tf.Tensor,
         count: tf.Tensor,
         uniform: tf.Tensor,
-        temperature_and_top_p: tf.Tensor,
+        numbers: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, Caches, State]:
-        """Makes `count` tokens; hands back the tokens `(CALL_TOKENS, B)` and where to go on."""
-        weights = cut_rows(weights, C)
+        """Makes `count` tokens: `(CALL_TOKENS, B)`; returns also the state to continue from.
 
-        def body(i, made, token, caches, state):
-            logits, caches = next_logits(weights, caches, token, position + i)
+        `numbers` holds temperature, top_p and, for the metronome, the beats per grid step.
+        """
+        weights = slice_relative_embeddings(weights, C)
+        temperature, top_p, _ = tf.unstack(tf.cast(numbers, tf.float32))
+
+        def body(
+            i: tf.Tensor, made: tf.Tensor, token: tf.Tensor, caches: Caches, state: State
+        ) -> tuple[Any, ...]:
+            features = None
+            if weights.state:
+                # float64: in a long piece float32 would blur the fastest waves of the metronome.
+                beat = tf.cast(state.music.now, tf.float64) * numbers[2]
+                beat = tf.math.floormod(beat, music_state.BEATS_PER_CYCLE)
+                features = music_state.features(state.music, tf.cast(beat, tf.float32))
+            logits, caches = next_logits(weights, caches, token, position + i, features)
             if has_rules:
-                # A model whose numbers overflowed must not get past the grammar.
+                # Even a model whose numbers overflow must follow the grammar.
                 logits = tf.where(tf.math.is_nan(logits), -_HUGE, logits)
                 logits = tf.clip_by_value(logits, -_HUGE, _HUGE)
-                logits = masked(logits, state, limits)
-            temperature, top_p = tf.unstack(temperature_and_top_p)
-            token = choose(logits, top_k, temperature, top_p, uniform[i])
+                logits = mask_logits(logits, state, rules)
+            token = sample_token(logits, top_k, temperature, top_p, uniform[i])
             if has_rules:
-                state = advance(state, token, limits)
+                state = advance(state, token, rules)
+            elif weights.state:
+                music = music_state.advance(state.music, token, rules.drum_program)
+                state = state._replace(music=music)
             made = xla.dynamic_update_slice(made, token[None], [i, 0])
             return i + 1, made, token, caches, state
 
-        # Pieces that have all ended fill the rest with PAD at once.
+        # When all pieces have ended, the rest remains PAD.
         made = tf.fill((CALL_TOKENS, B), PAD)
         _, *result = tf.while_loop(
             lambda i, made, token, caches, state: (i < count) & ~tf.reduce_all(has_ended(state)),

@@ -1,4 +1,4 @@
-"""What a user may choose about composing, checked; needs no TensorFlow."""
+"""The settings of composing, which are checked here; this module needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import math
 from midinet.codec.vocabulary import NUM_PROGRAMS, STEP_MS, VOCAB_SIZE
 from midinet.errors import OptionError
 
-_LONGEST_MS = 3_600_000  # an hour
+_MAX_MS = 3_600_000  # an hour
+MIN_BPM, MAX_BPM = 10, 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-    """What the grammar allows beyond what every piece must keep.
+class GrammarRules:
+    """The grammar's rules that a user may choose; the others hold for every piece.
 
     Attributes:
         programs: the programs that may play notes, as the codec writes them; None: all.
@@ -39,19 +40,19 @@ class Rules:
             ("max_silence", self.max_silence_ms),
             ("max_note", self.max_note_ms),
         ):
-            if not STEP_MS <= value <= _LONGEST_MS:
+            if not STEP_MS <= value <= _MAX_MS:
                 raise OptionError(
                     f"{name} is {value / 1000:g} seconds: "
-                    f"it must be {STEP_MS / 1000:g} to {_LONGEST_MS // 1000}"
+                    f"it must be {STEP_MS / 1000:g} to {_MAX_MS // 1000}"
                 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to choose tokens. The order is grammar, temperature, top-k, top-p.
+class SamplingSettings:
+    """How tokens are sampled. The order is grammar, temperature, top-k, top-p.
 
-    The defaults are a choice between two faults of the demo model: with a lower temperature or
-    top-p it repeats a bar for ever, with a larger top-k it holds too many notes at once.
+    The defaults are a compromise between two faults of the demo model: with a lower temperature or
+    top-p it repeats a bar endlessly, with a larger top-k it plays too many notes at once.
     midinet/demo/README.md has the table.
 
     Attributes:
@@ -60,6 +61,8 @@ class Settings:
         top_p: choose among the likeliest tokens that together have this probability.
         seed: of the random numbers; piece i uses seed + i, whatever else is in its batch.
         rules: what the grammar allows; None: whatever the model says, PAD included.
+        bpm: quarter notes per minute of the metronome that the model hears; None: no metronome.
+            Models that do not hear the state of the music ignore it.
 
     Raises:
         OptionError: a value is impossible.
@@ -69,7 +72,8 @@ class Settings:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
-    rules: Rules | None = dataclasses.field(default_factory=Rules)
+    rules: GrammarRules | None = dataclasses.field(default_factory=GrammarRules)
+    bpm: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= VOCAB_SIZE:
@@ -80,5 +84,9 @@ class Settings:
             raise OptionError(f"temperature is {self.temperature:g}: it must be above 0")
         if not 0 < self.top_p <= 1:
             raise OptionError(f"top_p is {self.top_p:g}: it must be above 0 and at most 1")
+        if self.bpm is not None and not MIN_BPM <= self.bpm <= MAX_BPM:
+            raise OptionError(
+                f"bpm is {self.bpm:g}: it must be {MIN_BPM} to {MAX_BPM} quarter notes per minute"
+            )
         if self.seed < 0:
             raise OptionError(f"seed is {self.seed}: it must be at least 0")

@@ -7,7 +7,7 @@ block of queries, K keys that it may see.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from midinet.backend import tf
 
@@ -49,7 +49,7 @@ def relative_attention(
     block_size = block_size or min(MAX_BLOCK_SIZE, max(MIN_BLOCK_SIZE, T // 4))
 
     @tf.custom_gradient
-    def attend(q, k, v, E):
+    def attend(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, E: tf.Tensor) -> tuple[tf.Tensor, Any]:
         output = _forward(_Inputs(q, k, v, E), block_size)
         return output, lambda d_output: _backward(_Inputs(q, k, v, E), output, d_output, block_size)
 

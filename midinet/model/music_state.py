@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midinet.backend import keras, tf
+from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import (
     NOTE_OFF,
     NOTE_ON,
@@ -33,7 +34,6 @@ from midinet.codec.vocabulary import (
 )
 
 NEVER = 1 << 30  # the onset of a note that does not sound
-NOT_RESTATED = -1  # in place of an onset, for tokens that do not restate a note
 NO_BEAT = math.nan  # the beat of music without a metronome
 
 MAX_AGE_STEPS = 32_767  # longer ages count as this one, so that they fit into 16 bits

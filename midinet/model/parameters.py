@@ -1,4 +1,4 @@
-"""The nine hyperparameters, which fix a model's shape and its training, and their JSON file."""
+"""The nine hyperparameters, which fix a model's shape and training, and their JSON file."""
 
 from __future__ import annotations
 

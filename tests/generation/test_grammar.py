@@ -24,7 +24,7 @@ from midinet.codec.vocabulary import (
 from midinet.errors import OptionError
 from midinet.generation import grammar
 from midinet.generation.sampling import compose
-from midinet.generation.settings import Rules, Settings
+from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.model.music_transformer import build_model
 from midinet.model.parameters import Parameters
 
@@ -58,8 +58,8 @@ DRUMS = play(DRUM_PROGRAM)
 
 def allowed_after(tokens, rules=None, drum_program=DRUM_PROGRAM):
     """The set of tokens that may follow those composed so far."""
-    limits = grammar.limits_of(rules or Rules(), drum_program)
-    state = grammar.start_state(1)
+    limits = grammar.to_tensors(rules or GrammarRules(), drum_program)
+    state = grammar.initial_state(1)
     for token in tokens:
         state = grammar.advance(state, tf.constant([token]), limits)
     return set(np.flatnonzero(grammar.allowed_tokens(state, limits)[0]).tolist())
@@ -93,12 +93,12 @@ def test_what_an_encoder_could_not_have_written_is_forbidden(before, allowed, fo
 
 
 def test_striking_a_note_that_sounds_counts_as_ending_it():
-    limits = grammar.limits_of(Rules(), DRUM_PROGRAM)
+    limits = grammar.to_tensors(GrammarRules(), DRUM_PROGRAM)
     tokens = np.array([loud(), on(60), on(64), wait(5)])
-    state = grammar.read_seeds([tokens], limits)
+    state = grammar.state_after_prompts([tokens], limits)
     logits = np.zeros((1, VOCAB_SIZE), np.float32)
     logits[0, on(60)], logits[0, off(60)] = 2.0, 1.0
-    masked = grammar.masked(tf.constant(logits), state, limits).numpy()[0]
+    masked = grammar.mask_logits(tf.constant(logits), state, limits).numpy()[0]
 
     allowed = grammar.allowed_tokens(state, limits).numpy()[0]
     assert (np.isneginf(masked) == ~allowed).all()
@@ -114,7 +114,7 @@ def test_what_is_composed_ends_a_note_that_the_model_would_strike_again(model):
     bias = np.zeros(VOCAB_SIZE, np.float32)
     bias[on(60)], bias[loud(20)], bias[wait(50)] = 10, 8, 5
     model.weights_by_name()["logits/bias"].assign(bias)
-    (made,) = compose(model, [NOTHING], 6, settings=Settings(1))
+    (made,) = compose(model, [NOTHING], 6, settings=SamplingSettings(1))
     assert made.tolist() == [loud(20), on(60), wait(50), off(60), on(60), wait(50)]
 
 
@@ -139,7 +139,7 @@ def is_shift(token):
 
 
 def test_silence_ends_with_a_note_and_not_with_a_longer_pause():
-    rules = Rules(max_silence_ms=2000)
+    rules = GrammarRules(max_silence_ms=2000)
     quiet = [loud(), on(60), wait(50), off(60)]
     for more, expected in (([], 100), ([wait(100)], 100), ([wait(100)] * 2, 0)):
         assert longest_pause(quiet + more, rules) == expected
@@ -149,7 +149,7 @@ def test_silence_ends_with_a_note_and_not_with_a_longer_pause():
 
 
 def test_a_note_that_is_due_ends_before_anything_behind_it_in_the_order_happens():
-    rules = Rules(max_note_ms=1000)
+    rules = GrammarRules(max_note_ms=1000)
     held = [loud(), on(60), play(9), on(40), play(20), on(50), wait(50), on(70), wait(50)]
     # Program 20 is current and comes first, then 0 and 9; nothing passes them.
     assert longest_pause(held[:-1], rules) == 50
@@ -162,24 +162,24 @@ def test_a_note_that_is_due_ends_before_anything_behind_it_in_the_order_happens(
 
 
 def test_a_seed_that_broke_the_rules_gets_a_step_to_keep_them():
-    limits = grammar.limits_of(Rules(max_note_ms=1000), DRUM_PROGRAM)
+    limits = grammar.to_tensors(GrammarRules(max_note_ms=1000), DRUM_PROGRAM)
     # Pitch 60 is far over its time, but NOTE_OFFs of this time have gone by.
     seed = np.array([loud(), on(60), *[wait(100)] * 5, on(61)], np.uint16)
-    state = grammar.read_seeds([seed, seed], limits)
+    state = grammar.state_after_prompts([seed, seed], limits)
     possible = np.flatnonzero(grammar.allowed_tokens(state, limits)[1])
     assert [t for t in possible if is_shift(t)] == [wait(1)]
     assert on(62) in possible
 
 
 def test_a_seed_cut_where_nothing_else_could_follow_goes_on_a_step_later():
-    limits = grammar.limits_of(Rules((0,), may_end=False), DRUM_PROGRAM)
+    limits = grammar.to_tensors(GrammarRules((0,), may_end=False), DRUM_PROGRAM)
     seed = [loud(), on(60), wait(1), off(60), *[wait(100)] * 5, play(127)]
-    state = grammar.read_seeds([np.array(seed, np.uint16)], limits)
+    state = grammar.state_after_prompts([np.array(seed, np.uint16)], limits)
     assert np.flatnonzero(grammar.allowed_tokens(state, limits)[0]).tolist() == [wait(1)]
 
 
 def test_only_the_chosen_instruments_play_and_the_seeds_others_may_end_their_notes():
-    rules = Rules(programs=(4, DRUM_PROGRAM))
+    rules = GrammarRules(programs=(4, DRUM_PROGRAM))
     possible = allowed_after([], rules)
     assert possible == {play(4), DRUMS}
     held = [loud(), on(60), play(9), on(40), wait(10)]
@@ -270,10 +270,10 @@ def longest_silence_ms(notes):
     return float(np.max(start[1:] - end[:-1], initial=0))
 
 
-FREE = Rules(may_end=False)
-TIGHT = Rules((0, 40, DRUM_PROGRAM), max_silence_ms=30, max_note_ms=40, may_end=False)
-DRUMS_ONLY = Rules((DRUM_PROGRAM,), max_silence_ms=150, may_end=False)
-LAST_PROGRAM = Rules((127,), max_silence_ms=10, max_note_ms=10, may_end=False)
+FREE = GrammarRules(may_end=False)
+TIGHT = GrammarRules((0, 40, DRUM_PROGRAM), max_silence_ms=30, max_note_ms=40, may_end=False)
+DRUMS_ONLY = GrammarRules((DRUM_PROGRAM,), max_silence_ms=150, may_end=False)
+LAST_PROGRAM = GrammarRules((127,), max_silence_ms=10, max_note_ms=10, may_end=False)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,10 @@ def test_whatever_the_weights_the_music_encodes_back_to_its_tokens(model, kind, 
     set_weights(model, kind)
     # 517: every token that the grammar allows may come.
     pieces = compose(
-        model, [NOTHING] * PIECES, LENGTH, settings=Settings(VOCAB_SIZE, 1.0, 1.0, rules=rules)
+        model,
+        [NOTHING] * PIECES,
+        LENGTH,
+        settings=SamplingSettings(VOCAB_SIZE, 1.0, 1.0, rules=rules),
     )
     for piece in pieces:
         assert len(piece) == LENGTH
@@ -308,8 +311,8 @@ def test_a_seed_and_its_continuation_encode_back_as_one(model, kind):
         [play(30), loud(), on(50), on(90), *[wait(100)] * 30, off(50), DRUMS, on(35)], np.uint16
     )
     set_weights(model, kind)
-    rules = Rules(max_note_ms=3000, may_end=False)
-    settings = Settings(VOCAB_SIZE, 1.0, 1.0, seed=9, rules=rules)
+    rules = GrammarRules(max_note_ms=3000, may_end=False)
+    settings = SamplingSettings(VOCAB_SIZE, 1.0, 1.0, seed=9, rules=rules)
     for piece in compose(model, [seed] * PIECES, LENGTH, settings=settings):
         notes = check_encodes_back(np.concatenate([seed, piece]))
         # The seed held pitch 90 for 30 s; it ends a step behind the seed.
@@ -322,9 +325,12 @@ def test_a_seed_and_its_continuation_encode_back_as_one(model, kind):
 def test_other_encoders_orders_keep_the_bounds_too(kind):
     model = make_model(CodecSettings(drum_program=None))
     set_weights(model, kind)
-    rules = Rules(max_silence_ms=500, max_note_ms=700, may_end=False)
+    rules = GrammarRules(max_silence_ms=500, max_note_ms=700, may_end=False)
     for piece in compose(
-        model, [NOTHING] * PIECES, LENGTH, settings=Settings(VOCAB_SIZE, 1.0, 1.0, rules=rules)
+        model,
+        [NOTHING] * PIECES,
+        LENGTH,
+        settings=SamplingSettings(VOCAB_SIZE, 1.0, 1.0, rules=rules),
     ):
         notes = tokens_to_notes(piece, None)
         assert len(notes) > 10
@@ -340,7 +346,7 @@ def test_a_random_piece_ends_itself_and_then_encodes_back_whole(model):
     bias = np.zeros(VOCAB_SIZE)
     bias[[PAD, wait(1), *range(NOTE_OFF.first, NOTE_OFF.end)]] = 8
     model.weights_by_name()["logits/bias"].assign(bias)
-    settings = Settings(VOCAB_SIZE, 1.0, 1.0, rules=Rules(max_note_ms=20))
+    settings = SamplingSettings(VOCAB_SIZE, 1.0, 1.0, rules=GrammarRules(max_note_ms=20))
     for piece in compose(model, [NOTHING] * PIECES, LENGTH, settings=settings):
         assert 0 < len(piece) < LENGTH
         np.testing.assert_array_equal(encode(tokens_to_notes(piece)), piece)
@@ -357,4 +363,4 @@ def test_a_random_piece_ends_itself_and_then_encodes_back_whole(model):
 )
 def test_impossible_rules_are_named(values, name):
     with pytest.raises(OptionError, match=name):
-        Rules(**values)
+        GrammarRules(**values)

@@ -5,11 +5,12 @@ import pytest
 
 from midinet.backend import tf
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import PAD, TIME_SHIFT, VOCAB_SIZE
+from midinet.codec.vocabulary import DRUM_PROGRAM, PAD, TIME_SHIFT, VOCAB_SIZE
 from midinet.errors import OptionError
 from midinet.generation import cached_decoder as decoder
-from midinet.generation import sampling
-from midinet.generation.settings import Rules, Settings
+from midinet.generation import grammar, sampling
+from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.model import music_state
 from midinet.model.music_transformer import build_model
 from midinet.model.parameters import Parameters
 
@@ -17,7 +18,7 @@ LONGEST = 24
 NOTHING = np.empty(0, np.uint16)
 
 
-def make_model(longest=LONGEST):
+def make_model(longest=LONGEST, hears_state=False):
     """A tiny model with weights so large that every position matters."""
     parameters = Parameters(
         embedding_size=32,
@@ -26,7 +27,7 @@ def make_model(longest=LONGEST):
         num_heads=2,
         feed_forward_dim=24,
     )
-    model = build_model(parameters, CodecSettings())
+    model = build_model(parameters, CodecSettings(), hears_state=hears_state)
     random = np.random.default_rng(0)
     for name, variable in model.weights_by_name().items():
         size = 2.0 if name == "position_embedding" else 0.3
@@ -51,7 +52,7 @@ def full_forward(model, tokens):
 @pytest.mark.parametrize("pieces", [1, 2, 5])  # each multiplies in another way
 def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill(pieces):
     model = make_model()
-    weights = decoder.prepare(model.weights_by_name(), pieces)
+    weights = decoder.pack_weights(model.weights_by_name())
     shape = (pieces, 2 * LONGEST)
     tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, shape).astype(np.int32)
     step = tf.function(decoder.next_logits, jit_compile=True, autograph=False)
@@ -68,12 +69,12 @@ def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill(pie
 
 def test_caches_shorter_than_the_window_give_the_models_logits():
     model, rows = make_model(), LONGEST // 2
-    weights = decoder.prepare(model.weights_by_name(), 1)
+    weights = decoder.pack_weights(model.weights_by_name())
     tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, (1, rows)).astype(np.int32)
     step = tf.function(decoder.next_logits, jit_compile=True, autograph=False)
 
     caches = decoder.fill_caches(weights, tokens[:, :2], rows)
-    weights = decoder.cut_rows(weights, rows)
+    weights = decoder.slice_relative_embeddings(weights, rows)
     for n in range(2, rows):
         logits, caches = step(weights, caches, tf.constant(tokens[:, n]), tf.constant(n))
         np.testing.assert_allclose(logits, full_forward(model, tokens[:, : n + 1]), atol=1e-4)
@@ -83,7 +84,9 @@ def test_caches_shorter_than_the_window_give_the_models_logits():
 def test_greedy_output_is_the_greedy_output_of_the_full_model_over_three_windows(seed_length):
     model = make_model()
     seeds = np.random.default_rng(2).integers(0, PAD, (2, seed_length)).astype(np.uint16)
-    made = sampling.compose(model, list(seeds), 3 * LONGEST, settings=Settings(1, rules=None))
+    made = sampling.compose(
+        model, list(seeds), 3 * LONGEST, settings=SamplingSettings(1, rules=None)
+    )
 
     tokens = np.concatenate([np.full((2, 1), PAD), seeds], axis=1)
     for _ in range(3 * LONGEST):
@@ -91,14 +94,98 @@ def test_greedy_output_is_the_greedy_output_of_the_full_model_over_three_windows
         tokens = np.concatenate([tokens, choice[:, None]], axis=1)
     for piece, expected in zip(made, tokens[:, 1 + seed_length :], strict=True):
         assert len(set(expected)) > 3, "a model that repeats itself proves nothing"
-        np.testing.assert_array_equal(piece, sampling.until_end(expected))
+        np.testing.assert_array_equal(piece, sampling.trim_at_pad(expected))
+
+
+class Recorder:
+    """Wraps `next_logits` of a compiled loop: what it was given and what it said, per token."""
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        monkeypatch.setattr(sampling, "_compiled_loop", self.loop)
+
+    def loop(self, B, capacity, top_k, has_rules):
+        def run(weights, caches, token, state, rules, position, count, uniform, numbers):
+            temperature, top_p, _ = tf.unstack(tf.cast(numbers, tf.float32))
+            made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
+            for i in range(int(count)):
+                beat = tf.cast(state.music.now, tf.float64) * numbers[2] % 16
+                features = music_state.features(state.music, tf.cast(beat, tf.float32))
+                logits, caches = self.step(weights, caches, token, position + i, features)
+                self.calls.append((int(position) + i, features, logits.numpy()))
+                logits = grammar.mask_logits(logits, state, rules) if has_rules else logits
+                token = self.choose(logits, top_k, temperature, top_p, tf.constant(uniform[i]))
+                state = grammar.advance(state, token, rules)
+                made[i] = token
+            return tf.constant(made), token, caches, state
+
+        return run
+
+    step = staticmethod(tf.function(decoder.next_logits, jit_compile=True, autograph=False))
+    choose = staticmethod(tf.function(sampling.sample_token, jit_compile=True))
+
+
+@pytest.mark.parametrize("bpm", [None, 120])
+def test_a_model_that_hears_the_state_composes_by_its_own_logits_across_refills(monkeypatch, bpm):
+    longest, length = 48, 130
+    model = make_model(longest, hears_state=True)
+    recorder = Recorder(monkeypatch)
+    settings = SamplingSettings(40, seed=3, rules=GrammarRules(may_end=False), bpm=bpm)
+    pieces = sampling.compose(model, [NOTHING] * 2, length, settings=settings)
+    assert len(recorder.calls) == length
+    tokens = np.concatenate([np.full((2, 1), PAD), pieces], axis=1).astype(np.int32)
+
+    start = kept = 0
+    for n, (position, _, logits) in enumerate(recorder.calls):
+        if n - start == longest:
+            start, kept = start + longest // 2, n
+        assert position == n - start
+        for row in range(2):
+            # The window as it was refilled, and then the true state after each token since.
+            state = music_state.window_features(tokens[row : row + 1, : n + 1], DRUM_PROGRAM)
+            window = tokens[row : row + 1, start : n + 1]
+            if start:
+                refilled, start_steps, onsets = sampling.restated_window(
+                    tokens[row, :kept], kept - start, DRUM_PROGRAM
+                )
+                refilled, onsets = refilled[None], onsets[None]
+                window = np.concatenate([refilled, tokens[row : row + 1, kept : n + 1]], axis=1)
+                old = music_state.window_features(refilled, DRUM_PROGRAM, start_steps, onsets)
+                pairs = zip(old, state, strict=True)
+                state = music_state.Features(
+                    *(np.concatenate([a, b[:, kept:]], axis=1) for a, b in pairs)
+                )
+            if bpm:
+                # 120 quarter notes per minute: one takes half a second.
+                state = state._replace(beat=(state.now_steps / 50 % 16).astype(np.float32))
+            expected = model(window, state)[0, -1]
+            np.testing.assert_allclose(logits[row], expected, atol=1e-4, err_msg=f"token {n}")
+
+
+def test_the_compiled_loop_hears_the_state_too(monkeypatch):
+    model, length = make_model(48, hears_state=True), 130
+    settings = SamplingSettings(8, seed=5, bpm=100)
+    compiled = sampling.compose(model, [NOTHING] * 2, length, settings=settings)
+    Recorder(monkeypatch)
+    by_steps = sampling.compose(model, [NOTHING] * 2, length, settings=settings)
+    for one, other in zip(compiled, by_steps, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_that_hears_the_metronome_composes_other_music_to_another_tempo():
+    model = make_model(48, hears_state=True)
+    pieces = [
+        sampling.compose(model, [NOTHING], 60, settings=SamplingSettings(8, seed=5, bpm=bpm))[0]
+        for bpm in (None, 90, 140)
+    ]
+    assert len({piece.tobytes() for piece in pieces}) == 3
 
 
 def test_caches_that_grow_hold_what_they_held(monkeypatch):
-    model, settings = make_model(longest=512), Settings(1, rules=None)
-    monkeypatch.setattr(sampling, "_capacities", lambda B, L, most: [64, 128])
+    model, settings = make_model(longest=512), SamplingSettings(1, rules=None)
+    monkeypatch.setattr(sampling, "_cache_sizes", lambda B, L, most: [64, 128])
     in_steps = sampling.compose(model, [NOTHING], 120, settings=settings)
-    monkeypatch.setattr(sampling, "_capacities", lambda B, L, most: [128])
+    monkeypatch.setattr(sampling, "_cache_sizes", lambda B, L, most: [128])
     at_once = sampling.compose(model, [NOTHING], 120, settings=settings)
     np.testing.assert_array_equal(in_steps[0], at_once[0])
 
@@ -118,7 +205,7 @@ def test_caches_that_grow_hold_what_they_held(monkeypatch):
     ],
 )
 def test_caches_have_few_lengths(B, longest, most, expected):
-    assert sampling._capacities(B, longest, most) == expected
+    assert sampling._cache_sizes(B, longest, most) == expected
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -126,13 +213,13 @@ def test_the_likeliest_token_comes_first_and_the_first_of_equals(seed):
     random = np.random.default_rng(seed)
     logits = random.choice([-np.inf, -1e30, -2.5, -1e-40, 1e-40, 0.5, 3.0, 1e30], (4, 517))
     logits = np.where(random.random((4, 517)) < 0.5, logits, random.normal(0, 9, (4, 517)))
-    order = tf.function(sampling._likeliest_first, jit_compile=True)(
+    order = tf.function(sampling._argsort_descending, jit_compile=True)(
         tf.constant(logits, tf.float32)
     )
     np.testing.assert_array_equal(order, np.argsort(-logits.astype(np.float32), kind="stable"))
 
 
-choose = tf.function(sampling.choose, jit_compile=True)
+choose = tf.function(sampling.sample_token, jit_compile=True)
 
 
 def draw(logits, num, top_k, temperature, top_p):
@@ -185,7 +272,7 @@ def test_composed_tokens_pass_a_chi_square_test_against_the_models_distribution(
     bias[:8] = np.log([0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.05, 0.02])
     model = set_logits(make_model(), bias)
     made = sampling.compose(
-        model, [NOTHING] * 2, 2000, settings=Settings(8, 1.0, 1.0, seed=3, rules=None)
+        model, [NOTHING] * 2, 2000, settings=SamplingSettings(8, 1.0, 1.0, seed=3, rules=None)
     )
     counts = np.bincount(np.concatenate(made), minlength=8)
     expected = np.exp(bias[:8]) * 4000
@@ -198,9 +285,9 @@ def test_composed_tokens_pass_a_chi_square_test_against_the_models_distribution(
 
 def test_the_same_seed_gives_the_same_piece_in_any_batch_and_another_seed_another():
     model = make_model()
-    batch = sampling.compose(model, [NOTHING] * 2, 300, settings=Settings(8, seed=5))
-    alone = sampling.compose(model, [NOTHING], 300, settings=Settings(8, seed=6))
-    again = sampling.compose(model, [NOTHING], 300, settings=Settings(8, seed=6))
+    batch = sampling.compose(model, [NOTHING] * 2, 300, settings=SamplingSettings(8, seed=5))
+    alone = sampling.compose(model, [NOTHING], 300, settings=SamplingSettings(8, seed=6))
+    again = sampling.compose(model, [NOTHING], 300, settings=SamplingSettings(8, seed=6))
     np.testing.assert_array_equal(alone[0], again[0])
     np.testing.assert_array_equal(alone[0], batch[1])
     assert not np.array_equal(batch[0], batch[1])
@@ -210,7 +297,7 @@ def test_a_piece_that_ends_is_cut_at_its_end_and_the_others_go_on():
     bias = np.zeros(VOCAB_SIZE)
     bias[[TIME_SHIFT.first, PAD]] = 6.0
     model = set_logits(make_model(), bias)
-    settings = Settings(8, seed=1, rules=Rules(max_note_ms=10))
+    settings = SamplingSettings(8, seed=1, rules=GrammarRules(max_note_ms=10))
     pieces = sampling.compose(model, [NOTHING] * 2, 2000, settings=settings)
     lengths = {len(piece) for piece in pieces}
     assert max(lengths) < 2000
@@ -228,11 +315,13 @@ def test_a_piece_that_ends_is_cut_at_its_end_and_the_others_go_on():
         ("top_p", 0.0),
         ("top_p", 1.5),
         ("seed", -1),
+        ("bpm", 0),
+        ("bpm", float("nan")),
     ],
 )
 def test_impossible_settings_are_named(name, value):
     with pytest.raises(OptionError, match=name):
-        Settings(**{name: value})
+        SamplingSettings(**{name: value})
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import pytest
 
 from midinet import Notes, encode
 from midinet.backend import tf
+from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, PAD, PROGRAM, TIME_SHIFT, VELOCITY
 from midinet.model import music_state
-from midinet.model.music_state import NOT_RESTATED, Features, MusicStateEmbedding, to_numbers
+from midinet.model.music_state import Features, MusicStateEmbedding, to_numbers
 
 DRUM_PROGRAM = 117
 C4, E4 = 60, 64

@@ -159,7 +159,7 @@ def test_the_command_line_of_2021_still_works(monkeypatch):
         (["-s", "DATASET/tokens.npy/model"], "tokens.npy is a file: -s takes"),
         (["--parameters", "DATASET/dataset.json"], "must be a JSON object"),
         (["--parameters", "none.json"], "No such file or directory: --parameters takes a file"),
-        (["--parameters", "DATASET/tokens.npy"], "tokens.npy is no text in UTF-8"),
+        (["--parameters", "DATASET/tokens.npy"], "tokens.npy is not UTF-8 text"),
     ],
 )
 def test_bad_input_is_one_line(dataset, midi_folder, parameters, tmp_path, capsys, options, said):

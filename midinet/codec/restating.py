@@ -1,0 +1,98 @@
+"""Restating what sounds: how a window that begins in the middle of a song tells its reader.
+
+Such a window begins with PROGRAM, VELOCITY and NOTE_ON tokens for every note that still sounds, so
+that no NOTE_OFF in it is without its NOTE_ON.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from midinet.codec.decoding import current_values, elapsed_steps
+from midinet.codec.encoding import write_events
+from midinet.codec.vocabulary import (
+    NOTE_OFF,
+    NOTE_ON,
+    NUM_PITCHES,
+    NUM_PROGRAMS,
+    PROGRAM,
+    VELOCITY,
+)
+
+NOT_RESTATED = -1  # in place of an onset, for tokens that restate no note
+
+_MAX_TOKENS_PER_NOTE = 3  # PROGRAM, VELOCITY, NOTE_ON
+_CURRENT_TOKENS = 2  # PROGRAM and VELOCITY, which become current again
+
+
+class Restatement(NamedTuple):
+    """Tokens that restate what sounds.
+
+    Attributes:
+        tokens: `(T,)` uint16.
+        onset_steps: `(T,)` int32; for each NOTE_ON when its note really began, in grid steps from
+            the beginning of the song, and NOT_RESTATED for the other tokens.
+    """
+
+    tokens: np.ndarray
+    onset_steps: np.ndarray
+
+
+def restate(before: np.ndarray, drum_program: int | None, max_tokens: int) -> Restatement:
+    """Restates the notes that still sound after a song's first tokens.
+
+    They come in the encoder's order, without time. After them the program and the velocity level
+    are those after `before`, so that the song's next token has its meaning.
+
+    Args:
+        before: `(T,)` the tokens from the beginning of the song.
+        drum_program: the program that stands for percussion, or None.
+        max_tokens: the most tokens to write, at least 2; of too many notes, the latest are kept.
+
+    Example:
+        >>> restate(np.array([276, 60, 387, 288]), 117, 100)  # pitch 60 has sounded for 1.01 s
+        Restatement(tokens=array([276,  60], dtype=uint16), onset_steps=array([-1,  0], ...))
+    """
+    program = current_values(before, PROGRAM, 0)
+    level = current_values(before, VELOCITY, 0)
+    is_event = before < NOTE_OFF.end
+    if drum_program is not None:
+        is_event &= program != drum_program
+    event = np.flatnonzero(is_event)
+    # The last event of each slot, a program and a pitch, decides whether its note sounds.
+    slot = program[event].astype(np.int64) * NUM_PITCHES + before[event] % NUM_PITCHES
+    slots, from_end = np.unique(slot[::-1], return_index=True)
+    last = event[len(event) - 1 - from_end]
+    # Notes without a level, which no encoder writes, can't be restated.
+    sounds = NOTE_ON.holds(before[last]) & (level[last] > 0)
+    slots, last = slots[sounds], last[sounds]
+    latest = np.argsort(last)[len(last) - min(len(last), _max_notes(max_tokens)) :]
+    slots, last = slots[latest], last[latest]
+
+    onset_of_slot = np.zeros(NUM_PROGRAMS * NUM_PITCHES, np.int32)
+    onset_of_slot[slots] = elapsed_steps(before)[last]
+    tokens = np.empty(0, np.uint16)
+    if len(slots):
+        no_time = np.zeros(len(slots), np.int64)
+        tokens = write_events(no_time, slots, no_time == 0, level[last].astype(np.int64))
+    current = [
+        kind.first + values[-1]
+        for kind, values in ((PROGRAM, program), (VELOCITY, level))
+        if len(before) and values[-1] != _last_value(current_values(tokens, kind, 0))
+    ]
+    tokens = np.append(tokens, np.array(current, np.uint16))
+    restated = current_values(tokens, PROGRAM, 0).astype(np.int64) * NUM_PITCHES + tokens
+    onsets = np.full(len(tokens), NOT_RESTATED, np.int32)
+    is_on = NOTE_ON.holds(tokens)
+    onsets[is_on] = onset_of_slot[restated[is_on]]
+    return Restatement(tokens, onsets)
+
+
+def _max_notes(max_tokens: int) -> int:
+    return max(0, (max_tokens - _CURRENT_TOKENS) // _MAX_TOKENS_PER_NOTE)
+
+
+def _last_value(values: np.ndarray) -> int:
+    return int(values[-1]) if len(values) else 0
