@@ -105,7 +105,9 @@ class Recorder:
         monkeypatch.setattr(sampling, "_compiled_loop", self.loop)
 
     def loop(self, B, capacity, top_k, has_rules):
-        def run(weights, caches, token, state, rules, position, count, uniform, numbers):
+        def run(  # noqa: PLR0913  (the parameters of the loop that it replaces)
+            weights, caches, token, state, rules, position, count, uniform, numbers
+        ):
             temperature, top_p, _ = tf.unstack(tf.cast(numbers, tf.float32))
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
