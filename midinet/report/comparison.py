@@ -77,7 +77,7 @@ def load_music(path: str | Path) -> list[Notes]:
         drum_program = corpus.codec.drum_program
         pieces = [tokens_to_notes(corpus.song(i), drum_program) for i in range(len(corpus))]
     elif path.is_dir():
-        files = sorted(midi_files(path))
+        files = sorted(midi_files(path, _say_left_out))
         pieces = [notes for file in files if (notes := _read_or_skip(file)) is not None]
     elif path.exists():
         pieces = [read_midi(path)]
@@ -89,13 +89,17 @@ def load_music(path: str | Path) -> list[Notes]:
     return pieces
 
 
+def _say_left_out(path: Path, reason: str) -> None:
+    print(f"left out: {path}: {reason}", file=sys.stderr)
+
+
 def _read_or_skip(file: Path) -> Notes | None:
     try:
         return read_midi(file)
     except MidiError as error:
         print(f"left out: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"left out: {file}: {error.strerror or error}", file=sys.stderr)
+        _say_left_out(file, error.strerror or str(error))
     return None
 
 
