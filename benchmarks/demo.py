@@ -134,11 +134,7 @@ def judge(folder: Path, corpus: Corpus, variants: dict[str, SamplingSettings]) -
     sets["untrained"] = pieces_of(build_model(model.parameters, model.codec), know_less)
     sets["unigram"] = pieces_of(unigram(corpus, model), know_less)
     musics = [
-        comparison.MusicSet(
-            name,
-            sum(notes.duration_ms for notes in pieces) / 1000,
-            comparison.measure(pieces, index),
-        )
+        comparison.MusicSet.of(name, pieces, comparison.measure(pieces, index))
         for name, pieces in sets.items()
     ]
     print(comparison.compare(musics).render())

@@ -24,18 +24,20 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
 
 from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.vocabulary import STEP_MS
 from midinet.data.corpus import open_corpus
 from midinet.errors import CorpusError, MidiError, OptionError
 from midinet.folders import DESCRIPTION_FILE, midi_files
 from midinet.midi.notes import Notes
 from midinet.midi.reader import read_midi
 from midinet.rendering.style import COLOURS, DPI, GRID, INK, drawable, style_axes, write_png
-from midinet.report.metrics import METRICS
+from midinet.report.metrics import FAULTS, METRICS, melodic_lengths_s
 from midinet.report.quoting import PassageIndex, repeated_share
 
 LETTERS = string.ascii_uppercase
 REPETITION = "repeated windows"
 COPYING = "windows copied from training"
+QUANTILES = (0.1, 0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,19 @@ class MusicSet:
         name: its path, and which part of it was measured.
         duration_s: total duration of its pieces in seconds.
         values: for each metric `(P,)` one value per piece; NaN if it makes no sense for the piece.
+        note_lengths_s: lengths in seconds of all melodic notes of all pieces.
     """
 
     name: str
     duration_s: float
     values: Mapping[str, np.ndarray]
+    note_lengths_s: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, pieces: Sequence[Notes], values: Mapping[str, np.ndarray]) -> MusicSet:
+        """Makes the set of these pieces, whose metrics `measure` returned as `values`."""
+        lengths_s = np.concatenate([melodic_lengths_s(notes) for notes in pieces])
+        return cls(name, sum(notes.duration_ms for notes in pieces) / 1000, values, lengths_s)
 
     @property
     def num_pieces(self) -> int:
@@ -185,9 +195,33 @@ class Comparison:
                 shown = "-" if math.isnan(value) else f"{value:.2f}"
                 line += f"{shown:>8}{'*' if closest else ' '}"
             lines.append(line.rstrip())
+        lines += ["", *self._note_lengths(), "", *self._faults()]
         if len(self.sets) > 1:
             lines += ["", *self._summary()]
         return "\n".join(lines)
+
+    def _note_lengths(self) -> Iterator[str]:
+        """Yields quantiles of the lengths of the melodic notes, and distances in octaves."""
+        yield f"{'lengths of melodic notes (s)':28}" + "".join(
+            f"{f'{q:.0%}':>9}" for q in QUANTILES
+        )
+        first = _octaves(self.sets[0].note_lengths_s)
+        for letter, music in zip(self.letters, self.sets, strict=True):
+            lengths_s = music.note_lengths_s
+            known = np.quantile(lengths_s, QUANTILES) if len(lengths_s) else []
+            line = f"  {letter:26}" + "".join(f"{length_s:9.2f}" for length_s in known)
+            apart = distance(first, _octaves(lengths_s))
+            yield line.rstrip() + (f"   {apart:.2f} octaves from A" if letter != "A" else "")
+
+    def _faults(self) -> Iterator[str]:
+        """Yields how many pieces of each set have which fault."""
+        for fault in FAULTS:
+            values = [music.known(fault.metric) for music in self.sets]
+            counts = zip(self.letters, values, self.sets, strict=True)
+            yield f"pieces with {fault.title}: " + ", ".join(
+                f"{letter} {fault.is_faulty(known).sum()} of {music.num_pieces}"
+                for letter, known, music in counts
+            )
 
     def _summary(self) -> Iterator[str]:
         """Yields the lines that say which set is closest to A."""
@@ -223,6 +257,11 @@ def compare(sets: Sequence[MusicSet]) -> Comparison:
     least = distances.min(axis=1, keepdims=True, initial=np.inf)
     is_closest = (distances == least) & (distances > least).any(axis=1, keepdims=True)
     return Comparison(sets, is_ranked, scaled, is_closest)
+
+
+def _octaves(lengths_s: np.ndarray) -> np.ndarray:
+    octaves: np.ndarray = np.log2(np.maximum(lengths_s, STEP_MS / 1000))
+    return octaves
 
 
 def _mean_and_deviation(known: np.ndarray) -> str:
@@ -284,7 +323,7 @@ def report(
         if seconds is not None:
             pieces = [_beginning(notes, seconds) for notes in pieces]
         values = measure(pieces, index, is_training=_is_same(name, training))
-        sets.append(MusicSet(name, sum(notes.duration_ms for notes in pieces) / 1000, values))
+        sets.append(MusicSet.of(name, pieces, values))
     comparison = compare(sets)
     if png is not None:
         draw(comparison, png)

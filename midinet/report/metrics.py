@@ -21,9 +21,14 @@ from typing import NamedTuple
 import numpy as np
 
 from midinet.codec.decoding import DRUM_STEPS
-from midinet.codec.vocabulary import NUM_PITCHES, STEP_MS
+from midinet.codec.vocabulary import NUM_PITCHES, NUM_PROGRAMS, STEP_MS
 from midinet.midi.notes import Notes
 
+HANGING_S = 4.0
+"""A melodic note that sounds longer than this was probably never meant to."""
+
+PATTERN_S = 2.0
+MIN_PATTERN_MATCH = 0.8
 BEATS_PER_BAR = 4
 POSITIONS_PER_BAR = 16
 _PITCH_CLASSES = 12
@@ -140,6 +145,62 @@ def percussion_share(notes: Notes) -> float:
     return float(notes.is_drum.mean()) if len(notes) else math.nan
 
 
+def melodic_lengths_s(notes: Notes) -> np.ndarray:
+    """Returns the lengths in seconds of the melodic notes."""
+    lengths_s: np.ndarray = (notes.end_ms - notes.start_ms)[~notes.is_drum] / 1000
+    return lengths_s
+
+
+def hanging_share(notes: Notes) -> float:
+    """Share of the melodic sounding time that lies in notes over 4 s; 0.03 in real music.
+
+    Sounding time is the sum of the lengths of all melodic notes.
+    """
+    lengths_s = melodic_lengths_s(notes)
+    total_s = lengths_s.sum()
+    return float(lengths_s[lengths_s > HANGING_S].sum() / total_s) if total_s else math.nan
+
+
+def most_frequent_pitch_share(notes: Notes) -> float:
+    """Share of the melodic notes that have the most frequent pitch."""
+    pitches = notes.pitch[~notes.is_drum]
+    return float(np.bincount(pitches).max() / len(pitches)) if len(pitches) else math.nan
+
+
+def longest_loop_s(notes: Notes) -> float:
+    """Longest time in seconds that one short pattern fills; 0 if none comes twice in a row.
+
+    A pattern lasts 2 s, or three or four beats of the estimated tempo. It comes again if at least
+    80% of the notes of both occurrences are equal in instrument, pitch and position, with 16
+    positions per pattern.
+    """
+    if not len(notes):
+        return math.nan
+    beat_s = estimate_beat_s(notes)
+    return max(
+        _longest_loop_s(notes, pattern_s) for pattern_s in (PATTERN_S, 3 * beat_s, 4 * beat_s)
+    )
+
+
+def _longest_loop_s(notes: Notes, pattern_s: float) -> float:
+    start_s = (notes.start_ms - notes.start_ms.min()) / 1000
+    position = np.rint(start_s * POSITIONS_PER_BAR / pattern_s).astype(np.int64)
+    instrument = np.where(notes.is_drum, NUM_PROGRAMS, notes.program.astype(np.int64))
+    # Occurrence, position, instrument and pitch as one number; two of a kind count once.
+    slots = (POSITIONS_PER_BAR, NUM_PROGRAMS + 1, NUM_PITCHES)
+    occurrence, position = np.divmod(position, POSITIONS_PER_BAR)
+    slot = np.ravel_multi_index((position, instrument, notes.pitch), slots)
+    keys = np.unique(occurrence * math.prod(slots) + slot)
+    count = np.bincount(keys // math.prod(slots))
+    is_repeated = np.isin(keys - math.prod(slots), keys)
+    repeated = np.bincount(keys[is_repeated] // math.prod(slots), minlength=len(count))[1:]
+    either = count[1:] + count[:-1] - repeated
+    is_same = (repeated > 0) & (repeated >= MIN_PATTERN_MATCH * either)
+    breaks = np.flatnonzero(~np.concatenate([[False], is_same, [False]]))
+    repeats = int(np.diff(breaks).max()) - 1
+    return (repeats + 1) * pattern_s if repeats else 0.0
+
+
 def estimate_beat_s(notes: Notes) -> float:
     """Estimates the length of a beat from the onsets.
 
@@ -197,6 +258,34 @@ METRICS: tuple[Metric, ...] = (
     Metric("empty-beat rate", empty_beat_rate),
     Metric("longest silence (s)", longest_silence_s),
     Metric("percussion share", percussion_share),
+    Metric("time in notes over 4 s", hanging_share),
+    Metric("most frequent pitch, share", most_frequent_pitch_share),
+    Metric("longest loop (s)", longest_loop_s),
+)
+
+
+class Fault(NamedTuple):
+    """A fault that single pieces have, though the means may hide it.
+
+    Attributes:
+        title: what is wrong with such a piece.
+        metric: title of the metric that shows it.
+        is_faulty: maps values of the metric to a mask.
+    """
+
+    title: str
+    metric: str
+    is_faulty: Callable[[np.ndarray], np.ndarray]
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("a single instrument", "instruments", lambda number: number <= 1),
+    Fault(
+        "over half of the melody on one pitch",
+        "most frequent pitch, share",
+        lambda share: share > 0.5,
+    ),
+    Fault("one pattern for over 20 s", "longest loop (s)", lambda seconds: seconds > 20),
 )
 
 

@@ -139,6 +139,29 @@ def test_a_data_set_measures_as_the_files_it_was_made_from(real, tmp_path):
         assert sorted(of_set[title]) == pytest.approx(sorted(of_files[title]), nan_ok=True)
 
 
+def write_drone(path):
+    """A minute of one pitch, struck every two seconds, below a note that never ends."""
+    track = mido.MidiTrack([mido.Message("note_on", note=40, velocity=90)])
+    for _ in range(30):
+        track.append(mido.Message("note_on", note=60, velocity=90))
+        track.append(mido.Message("note_off", note=60, time=1920))
+    path.parent.mkdir()
+    mido.MidiFile(tracks=[track], ticks_per_beat=480).save(path)
+
+
+def test_faults_and_hanging_notes_are_counted(real, tmp_path):
+    write_drone(tmp_path / "drones" / "drone.mid")
+    text = report(real, tmp_path / "drones")
+    assert row(text, "time in notes over 4 s")[:3:2] == ["0.000", "0.500"]
+    for fault in ("a single instrument", "over half of the melody on one pitch", "one pattern for"):
+        line = next(line for line in text.splitlines() if f"pieces with {fault}" in line)
+        assert line.endswith("A 0 of 4, B 1 of 1")
+    lengths = [line.split() for line in text.splitlines() if line.endswith(("%", "octaves from A"))]
+    assert lengths[0][-4:] == ["10%", "50%", "90%", "99%"]
+    assert lengths[1][:3] == ["B", "2.00", "2.00"]
+    assert float(lengths[1][5]) > 2  # 3 octaves from quarters of a second to two seconds
+
+
 def test_a_single_file_is_a_set_of_one(real):
     assert "(1 piece, 0:20)" in report(real / "songs" / "0.mid")
 

@@ -66,6 +66,21 @@ GAP = [0.0, 0.5, 1.0, 1.5, 4.0, 4.5, 5.0, 5.5]
         (metrics.longest_silence_s, song((0, 9, 60, 0), (1, 1, 64, 0), (8, 2, 67, 0)), 0.0),
         (metrics.longest_silence_s, song((0, 60, 49, DRUM), (1, 1, 38, DRUM)), 0.9),
         (metrics.percussion_share, song(*TRIAD, (0, 1, 38, DRUM)), 0.25),
+        (metrics.hanging_share, song(*TRIAD), 0.0),
+        (metrics.hanging_share, song(*TRIAD, (0, 18, 40, 3)), 18 / 24),
+        (metrics.hanging_share, song((0, 4, 60, 0), (0, 60, 49, DRUM)), 0.0),  # 4 s is not over 4 s
+        (metrics.most_frequent_pitch_share, song(*TRIAD, (2, 1, 60, 9)), 0.5),
+        (metrics.most_frequent_pitch_share, song((0, 1, 60, 0), *[(0, 1, 38, DRUM)] * 9), 1.0),
+        (metrics.longest_loop_s, song(*line(range(30, 94))), 0.0),
+        (metrics.longest_loop_s, song(*line([60, 64, 67, 72] * 6, 0.5)), 12.0),
+        (metrics.longest_loop_s, song(*line([*range(30, 50), *[60, 64, 67, 72] * 6], 0.5)), 12.0),
+        # Another instrument plays the same pitches: that is no repetition.
+        (
+            metrics.longest_loop_s,
+            song(*line(C_MAJOR[:4]), *((t + 2, d, p, 9) for t, d, p, _ in line(C_MAJOR[:4]))),
+            0.0,
+        ),
+        (metrics.longest_loop_s, song((0, 0.1, 38, DRUM), (30, 0.1, 38, DRUM)), 0.0),
     ],
 )
 def test_each_metric_is_what_its_definition_says(measure, music, value):
