@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from midinet.midi.notes import Notes
+from midinet.rendering.effects import add_chorus, add_reverb
 from midinet.rendering.soundfont import SoundFont
 from midinet.rendering.soundfont_regions import (
     LOOP_UNTIL_RELEASE,
@@ -79,9 +80,14 @@ def render(notes: Notes, font: SoundFont, sample_rate: int = 44100) -> np.ndarra
             held = min(voice.held, limit)
             ends = min(held + round(voice.release_s * sample_rate), limit)
             frames = max(frames, voice.start + ends)
-    sound = np.zeros((2, frames), np.float32)
+    if any(region.reverb for region, _, _ in groups):
+        frames += sample_rate  # for the reverberation
+    mix = np.zeros((4, frames), np.float32)  # left, right, into the reverb, into the chorus
     for (region, pitch, _), voices in groups.items():
-        _add_group(sound, region, pitch, voices, font, sample_rate)
+        _add_group(mix, region, pitch, voices, font, sample_rate)
+    sound = mix[:2]
+    add_reverb(sound, mix[2], sample_rate)
+    add_chorus(sound, mix[3], sample_rate)
     return sound
 
 
@@ -142,14 +148,14 @@ def _exclusive_cuts(
 
 
 def _add_group(
-    sound: np.ndarray,
+    mix: np.ndarray,
     region: Region,
     pitch: int,
     voices: list[_Voice],
     font: SoundFont,
     sample_rate: int,
 ) -> None:
-    """Adds all voices that share a sound to the mix."""
+    """Adds all voices that share a sound to the mix, `(4, frames)`; see `render`."""
     limit = _sounding_frames(region, pitch, sample_rate)
     releases = [round(voice.release_s * sample_rate) for voice in voices]
     held = [min(voice.held, limit) for voice in voices]
@@ -159,7 +165,8 @@ def _add_group(
     times = np.arange(0, longest + _CONTROL_FRAMES, _CONTROL_FRAMES) / sample_rate
     levels = _volume(region.volume_envelope, _key(region, pitch), times)
     shaped = raw * _interpolate(levels, longest)
-    gains = [g * 10 ** (-region.attenuation_db / 20) for g in _pan_gains(region.pan)]
+    full = 10 ** (-region.attenuation_db / 20)
+    gains = [full * g for g in (*_pan_gains(region.pan), region.reverb, region.chorus)]
     curves: dict[float, np.ndarray] = {}
     for voice, on, release in zip(voices, held, releases, strict=True):
         end = min(on + release, longest)
@@ -169,7 +176,9 @@ def _add_group(
             curve = np.power(np.float32(10), frames * np.float32(-_FLOOR_DB / 20 / max(release, 1)))
             curves[voice.release_s] = curve
         tail = raw[on:end] * (curve[: end - on] * _level_at(levels, on))
-        for channel, gain in zip(sound, gains, strict=True):
+        for channel, gain in zip(mix, gains, strict=True):
+            if not gain:
+                continue
             factor = np.float32(gain * voice.gain)
             channel[voice.start : voice.start + on] += shaped[:on] * factor
             channel[voice.start + on : voice.start + end] += tail * factor
