@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from midinet.folders import replacing
 from midinet.midi.notes import Notes
 
 if TYPE_CHECKING:
@@ -99,15 +99,8 @@ def write_page(
         ],
         soundfont,
     )
-    path = paths[0].with_suffix(".html")
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(paths[0].with_suffix(".html")) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def how_to_listen(paths: Sequence[Path], html: bool, wav: bool) -> str:
