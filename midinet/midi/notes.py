@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from midinet.midi.tempo_map import TempoMap
+
 DRUM_CHANNEL = 9  # the tenth; MIDI counts channels from 0
 
 
@@ -20,6 +22,7 @@ class Notes:
         pitch: `(N,)` uint8, 0-127.
         velocity: `(N,)` uint8, 1-127.
         is_drum: `(N,)` bool, whether the note is percussion.
+        tempo_map: where the beats lie, if that is known.
 
     Example:
         >>> notes = read_midi("song.mid")
@@ -32,13 +35,17 @@ class Notes:
     pitch: np.ndarray
     velocity: np.ndarray
     is_drum: np.ndarray
+    tempo_map: TempoMap | None = None
 
     def __len__(self) -> int:
         return len(self.start_ms)
 
     def __getitem__(self, selection: slice | np.ndarray) -> Notes:
         """The notes that a slice, a mask or an index array selects."""
-        return Notes(*(getattr(self, f.name)[selection] for f in dataclasses.fields(self)))
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        tempo_map = arrays.pop("tempo_map")
+        selected = {name: array[selection] for name, array in arrays.items()}
+        return Notes(**selected, tempo_map=tempo_map)
 
     @property
     def duration_ms(self) -> float:

@@ -1,7 +1,7 @@
-"""Standard MIDI File bytes -> note arrays: the file's header and chunks, and its tempo map.
+"""Standard MIDI File bytes -> note arrays: the file's header, its chunks and its tempos.
 
-A file's bytes become events (events.py), these get their times here, and are paired to notes
-(pairing.py).
+The bytes of the tracks become events (events.py). Here the events get their times (tempo_map.py),
+and are then paired to notes (pairing.py).
 
 Source of the format: "Standard MIDI-File Format Spec. 1.1", MIDI Manufacturers Association.
 """
@@ -19,15 +19,16 @@ from midinet.errors import MidiError
 from midinet.midi.events import LOOKAHEAD_BYTES, META, Events, find_events
 from midinet.midi.notes import DRUM_CHANNEL, Notes
 from midinet.midi.pairing import ChannelEvents, pair
+from midinet.midi.tempo_map import DEFAULT_US_PER_BEAT, Clock
 
-MAX_HOURS = 24  # a later note is a damaged delta time, and its silence would fill the memory
-MAX_BYTES = 1 << 28  # a larger file is no music, and its events would fill the memory
+MAX_HOURS = 24  # later events are due to damaged delta times; silence would fill the memory
+MAX_BYTES = 1 << 28  # a larger file is not music, and its events would fill the memory
 
 _HOUR_MS = 3_600_000.0
-_DEFAULT_TEMPO_US = 500_000  # microseconds per beat
 _MAX_TRACKS = 65_535
-_HEADER_SEARCH_BYTES = 1 << 16  # RIFF and MacBinary put their own header in front
-_META_TEMPO = 0x51
+_HEADER_SEARCH_BYTES = 1 << 16  # MacBinary and others put their own header in front
+_META_TEMPO, _META_TIME_SIGNATURE = 0x51, 0x58
+_MAX_DENOMINATOR_POWER = 6  # sixty-fourths
 
 # Note-off, note-on, controller and program change, by status; the rest makes no notes.
 _MAKES_NOTES = np.zeros(256, bool)
@@ -37,22 +38,26 @@ _MAKES_NOTES[0x80:0xA0] = _MAKES_NOTES[0xB0:0xD0] = True
 def read_midi(source: str | Path | bytes, sustain: bool = True) -> Notes:
     """Reads the notes of a Standard MIDI File: format 0, 1 or 2, plain or wrapped in RIFF.
 
-    The program of a note is its channel's at the onset, whatever track set it; the tempo map is
-    merged over all tracks (of several tempos on one tick the last in file order counts). In
-    format 2, whose tracks are separate patterns, each track follows the one before it. Equal
-    pitches of a channel are released first in, first out; a note never released ends with the
-    song. Damage that players get over is read as far as it makes sense.
+    The program of a note is that of its channel at the onset, whichever track set it. The tempo map
+    is merged over all tracks (of several tempos on one tick, the last in the file counts). In
+    format 2, whose tracks are separate patterns, each track follows the one before it. A note that
+    is never released ends with the song. Events more than a day after the beginning are left out,
+    since only damage puts them there. Other damage is read as far as it makes sense, as players do.
 
     Args:
         source: the path of a file, or its bytes.
         sustain: whether the sustain pedal (controller 64) holds notes until it is released.
 
     Returns:
-        The notes, ordered by onset.
+        The notes, ordered by onset, with the song's tempo map.
 
     Raises:
-        MidiError: the bytes are no MIDI file; it tells the reason and the byte offset.
+        MidiError: the bytes are not a MIDI file; the error has the reason and the byte offset.
         OSError: the file can't be opened.
+
+    Example:
+        >>> notes = read_midi("song.mid")
+        >>> notes.tempo_map.beats_at(notes.start_ms)
     """
     if isinstance(source, bytes):
         return _read(source, sustain)
@@ -71,40 +76,75 @@ def _check_size(size: int) -> None:
 
 def _read(data: bytes, sustain: bool) -> Notes:
     _check_size(len(data))
-    header = data.find(b"MThd", 0, _HEADER_SEARCH_BYTES)
+    header = _find_header(data)
     if header < 0:
         raise MidiError("no MThd header" if data else "the file is empty")
     if len(data) < header + 14:
         raise MidiError("the file ends inside its header", len(data))
     file_format = int.from_bytes(data[header + 8 : header + 10], "big")
-    tick_us_per_ms, tempo_counts = _division(data[header + 12 : header + 14], header + 12)
+    tick_us_per_ms, ticks_per_beat = _division(data[header + 12 : header + 14], header + 12)
     tracks = list(_tracks(data, header))
     padded = np.frombuffer(data + bytes(LOOKAHEAD_BYTES), np.uint8)
 
     events = find_events(padded, tracks)
-    tempos = _tempos(padded, events) if tempo_counts else _NO_TEMPOS
+    meta = np.flatnonzero(events.status == META)
+    meta_type = padded[events.position[meta]]
+    tempos = _tempos(padded, events, meta[meta_type == _META_TEMPO])
+    if not ticks_per_beat:
+        tempos = _NO_TEMPOS
     if file_format == 2:
         events, tempos = _concatenate_tracks(events, tempos)
-    channel_events, ms = _merge_tracks(padded, events, _TempoMap(tempos, tick_us_per_ms))
+    clock = Clock(tempos.tick, tempos.us_per_beat, tick_us_per_ms)
+    tempo_map = None
+    if ticks_per_beat:
+        signatures = _time_signatures(padded, events, meta[meta_type == _META_TIME_SIGNATURE])
+        tempo_map = clock.tempo_map(ticks_per_beat, signatures)
+    channel_events, ms = _merge_tracks(padded, events, clock)
     del events  # the next step is the one that takes most memory
-    notes = _notes(channel_events, ms, sustain)
-    if notes.duration_ms > MAX_HOURS * _HOUR_MS:
-        hours = notes.duration_ms / _HOUR_MS
-        raise MidiError(f"a note lies {hours:,.0f} hours in, the limit is {MAX_HOURS}", header)
-    return notes
+    channel_events, ms = _without_stray_events(channel_events, ms, header)
+    on, end, program = pair(channel_events, sustain)
+    return Notes(
+        start_ms=ms[on],
+        end_ms=ms[end],
+        program=program,
+        pitch=channel_events.first[on],
+        velocity=channel_events.second[on],
+        is_drum=(channel_events.status[on] & 0x0F) == DRUM_CHANNEL,
+        tempo_map=tempo_map,
+    )
 
 
-def _division(field: bytes, offset: int) -> tuple[float, bool]:
-    """What a millisecond has, in ticks times microseconds per beat; whether tempo changes count."""
+def _find_header(data: bytes) -> int:
+    """The position of the MThd chunk, or -1."""
+    if not data.startswith(b"RIFF"):
+        return data.find(b"MThd", 0, _HEADER_SEARCH_BYTES)
+    # Pictures or sounds may come before the chunk with the music, and may hold any bytes.
+    position = 12
+    while position <= len(data) - 8:
+        start = position + 8
+        if data.startswith(b"data", position) and data.startswith(b"MThd", start):
+            return start
+        length = int.from_bytes(data[position + 4 : start], "little")
+        position = start + length + length % 2
+    return data.find(b"MThd")
+
+
+def _division(field: bytes, offset: int) -> tuple[float, int]:
+    """Reads the time division.
+
+    Returns:
+        What a millisecond has, in ticks times microseconds per beat; and the ticks per beat, which
+        are 0 where ticks are fractions of a film's frames, so that tempos do not count.
+    """
     if field[0] >= 0x80:
         frames_per_second = {29: 30_000 / 1001}.get(256 - field[0], 256 - field[0])
         if field[1] == 0:
             raise MidiError("a time division of 0 ticks per frame", offset)
-        return frames_per_second * field[1] * _DEFAULT_TEMPO_US / 1000, False
+        return frames_per_second * field[1] * DEFAULT_US_PER_BEAT / 1000, 0
     ticks_per_beat = int.from_bytes(field, "big")
     if ticks_per_beat == 0:
         raise MidiError("a time division of 0 ticks per beat", offset)
-    return 1000 * ticks_per_beat, True
+    return 1000 * ticks_per_beat, ticks_per_beat
 
 
 def _tracks(data: bytes, header: int) -> Iterator[tuple[int, int]]:
@@ -146,90 +186,76 @@ class _Tempos(NamedTuple):
 _NO_TEMPOS = _Tempos(*(np.empty(0, np.int64) for _ in range(3)))
 
 
-def _tempos(data: np.ndarray, events: Events) -> _Tempos:
-    """The tempo changes of all tracks."""
-    event = np.flatnonzero(events.status == META)
-    event = event[data[events.position[event]] == _META_TEMPO]
+def _tempos(data: np.ndarray, events: Events, event: np.ndarray) -> _Tempos:
+    """The tempo changes of all tracks; `event` has the numbers of the meta events that set them."""
     at = events.position[event]
     us_per_beat = data[at + 2].astype(np.int64) << 16 | data[at + 3].astype(np.int64) << 8
     us_per_beat |= data[at + 4]
-    # Players take no notice of a tempo without end, nor of one that is no three bytes long.
+    # Players ignore a tempo of 0, and one that is not three bytes long.
     makes_sense = (data[at + 1] == 3) & (us_per_beat > 0)
     event, us_per_beat = event[makes_sense], us_per_beat[makes_sense]
     return _Tempos(event, events.tick[event], us_per_beat)
 
 
+def _time_signatures(
+    data: np.ndarray, events: Events, event: np.ndarray
+) -> list[tuple[int, int, int]]:
+    """(tick, numerator, denominator) of the time signatures that make sense."""
+    at = events.position[event]
+    length, numerator, power = data[at + 1], data[at + 2], data[at + 3]
+    makes_sense = (length >= 2) & (numerator > 0) & (power <= _MAX_DENOMINATOR_POWER)
+    columns = events.tick[event], numerator, 1 << power.astype(np.int64)
+    tick, numerator, denominator = (column[makes_sense].tolist() for column in columns)
+    return list(zip(tick, numerator, denominator, strict=True))
+
+
 def _concatenate_tracks(events: Events, tempos: _Tempos) -> tuple[Events, _Tempos]:
-    """Lets each track begin where the one before it ends, and at the default tempo."""
+    """Lets each track begin where the one before it ends, at the default tempo."""
     first, stop = events.first_of_track[:-1], events.first_of_track[1:]
     length = np.append(events.tick, 0)[np.where(stop > first, stop - 1, len(events.tick))]
     begin = np.cumsum(length) - length
     tick = events.tick + np.repeat(begin, stop - first)
-    resets = _Tempos(first, begin, np.full(len(first), _DEFAULT_TEMPO_US))
+    resets = _Tempos(first, begin, np.full(len(first), DEFAULT_US_PER_BEAT))
     tempos = tempos._replace(tick=tick[tempos.event])
     in_file_order = np.argsort(np.append(resets.event, tempos.event), kind="stable")
     both = (np.append(*fields)[in_file_order] for fields in zip(resets, tempos, strict=True))
     return events._replace(tick=tick), _Tempos(*both)
 
 
-class _TempoMap:
-    """Ticks -> milliseconds.
-
-    Sums are in ticks times microseconds per beat, whole numbers that a float holds exactly for days
-    of music; so the one division at the end is all that is ever rounded.
-    """
-
-    def __init__(self, tempos: _Tempos, tick_us_per_ms: float) -> None:
-        """Takes the tempo changes and how many of those units a millisecond has."""
-        self._units_per_ms = tick_us_per_ms
-        order = np.argsort(tempos.tick, kind="stable")
-        tick = np.append(0, tempos.tick[order])
-        us_per_beat = np.append(_DEFAULT_TEMPO_US, tempos.us_per_beat[order]).astype(np.float64)
-        counts = np.append(tick[1:] > tick[:-1], True)  # of several on one tick only the last
-        self._tick, self._us_per_beat = tick[counts], us_per_beat[counts]
-        self._passed = np.append(0.0, np.cumsum(np.diff(self._tick) * self._us_per_beat[:-1]))
-
-    def to_ms(self, tick: np.ndarray) -> np.ndarray:
-        """The times of ascending ticks."""
-        if len(self._tick) == 1:
-            units = tick * self._us_per_beat[0]
-        else:
-            first = np.append(np.searchsorted(tick, self._tick), len(tick))
-            count = np.diff(first)
-            passed = self._passed.repeat(count)
-            since, us_per_beat = self._tick.repeat(count), self._us_per_beat.repeat(count)
-            units = passed + (tick - since) * us_per_beat
-        ms: np.ndarray = units / self._units_per_ms
-        return ms
-
-
 def _merge_tracks(
-    data: np.ndarray, events: Events, tempo_map: _TempoMap
+    data: np.ndarray, events: Events, clock: Clock
 ) -> tuple[ChannelEvents, np.ndarray]:
     """Orders the channel events of all tracks by time.
 
     Returns:
-        The N events, and their N times in milliseconds with the song's end behind them.
+        The N events, and their N times in milliseconds with the end of the song as one more.
     """
     order = np.flatnonzero(_MAKES_NOTES.take(events.status))
     if len(events.first_of_track) > 2:
         order = order[np.argsort(events.tick[order], kind="stable")]
-    ms = tempo_map.to_ms(np.append(events.tick.take(order), events.tick.max(initial=0)))
+    ms = clock.to_ms(np.append(events.tick.take(order), events.tick.max(initial=0)))
     status, position = events.status.take(order), events.position.take(order)
-    # What real files write above 127 is meant as loud, high or late as it goes.
+    # What real files write above 127 is meant as the highest value there is.
     first = np.minimum(data.take(position), 127)
     second = np.minimum(data.take(position + 1), 127)
     return ChannelEvents(status, first, second), ms
 
 
-def _notes(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> Notes:
-    """Pairs channel events to notes; one without an end ends with the song."""
-    on, end, program = pair(events, sustain)
-    return Notes(
-        start_ms=ms[on],
-        end_ms=ms[end],
-        program=program,
-        pitch=events.first[on],
-        velocity=events.second[on],
-        is_drum=(events.status[on] & 0x0F) == DRUM_CHANNEL,
-    )
+def _without_stray_events(
+    events: ChannelEvents, ms: np.ndarray, header: int
+) -> tuple[ChannelEvents, np.ndarray]:
+    """Leaves out events later than MAX_HOURS; the song then ends with the last event before.
+
+    Raises:
+        MidiError: all notes of the file are later.
+    """
+    limit_ms = MAX_HOURS * _HOUR_MS
+    if ms[-1] <= limit_ms:
+        return events, ms
+    kept = int(ms[:-1].searchsorted(limit_ms, side="right"))
+    is_on = (events.status & 0xF0 == 0x90) & (events.second > 0)
+    if is_on[kept:].any() and not is_on[:kept].any():
+        hours = ms[kept:-1][is_on[kept:]][0] / _HOUR_MS
+        raise MidiError(f"its notes begin {hours:,.0f} hours in, the limit is {MAX_HOURS}", header)
+    end_ms = ms[kept - 1 : kept] if kept else np.zeros(1)
+    return ChannelEvents(*(field[:kept] for field in events)), np.append(ms[:kept], end_ms)

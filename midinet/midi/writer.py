@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import math
+
 import mido
 import numpy as np
 
 from midinet.midi.general_midi import program_name
 from midinet.midi.notes import DRUM_CHANNEL, Notes
+from midinet.midi.tempo_map import DEFAULT_US_PER_BEAT, Clock, TempoMap
 
-TICKS_PER_BEAT = 500
-US_PER_BEAT = 500_000  # with 500 ticks per beat one tick is one millisecond
+TICKS_PER_BEAT = 500  # without a tempo map; at 120 beats per minute one tick is one millisecond
+_COMMON_TICKS_PER_BEAT = 480  # music programs expect a multiple of it
+_MAX_US_PER_BEAT = 0xFFFFFF  # three bytes
 
 _MELODIC_CHANNELS = [channel for channel in range(16) if channel != DRUM_CHANNEL]
 
 
-def notes_to_midi(notes: Notes, text: str = "") -> mido.MidiFile:
+def notes_to_midi(notes: Notes, text: str = "", tempo_map: TempoMap | None = None) -> mido.MidiFile:
     """Makes a MIDI file from notes, with percussion on channel 10.
 
     Args:
-        notes: the notes, ordered by onset; times are rounded to milliseconds.
+        notes: the notes, ordered by onset. Every time in the file is within half a millisecond of
+            theirs; notes last at least one tick.
         text: a text event for the beginning of the file.
+        tempo_map: the tempos and time signatures to write, so that bars line up in a music
+            program; by default 120 beats per minute, and one tick is one millisecond.
 
     Returns:
-        A file of format 1: a track with the tempo and the text, then one track per instrument,
+        A file of format 1: a track with the tempos and the text, then one track per instrument,
         which bears its name.
 
     Example:
-        >>> notes_to_midi(read_midi("song.mid")).save("song in milliseconds.mid")
+        >>> notes = read_midi("song.mid")
+        >>> notes_to_midi(notes, tempo_map=notes.tempo_map).save("song again.mid")
     """
-    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, charset="utf-8")
-    file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=US_PER_BEAT)]))
+    conductor, clock, ticks_per_beat = _conductor(tempo_map)
+    file = mido.MidiFile(type=1, ticks_per_beat=ticks_per_beat, charset="utf-8")
     if text:
-        file.tracks[0].insert(0, mido.MetaMessage("text", text=text))
+        conductor.insert(0, (0, 0, mido.MetaMessage("text", text=text)))
+    file.tracks.append(_to_deltas(conductor))
 
-    start = np.floor(notes.start_ms + 0.5).astype(np.int64)
-    end = np.maximum(np.floor(notes.end_ms + 0.5).astype(np.int64), start + 1)
+    start = clock.to_ticks(notes.start_ms)
+    end = np.maximum(clock.to_ticks(notes.end_ms), start + 1)
     melodic = np.flatnonzero(~notes.is_drum)
     # In the order of their messages: players read the tracks, which are in order of programs, in
     # turn on each tick.
@@ -58,6 +67,35 @@ def notes_to_midi(notes: Notes, text: str = "") -> mido.MidiFile:
         _add_notes(track, channel[mine], start[mine], end[mine], notes[mine])
         file.tracks.append(_to_deltas(track))
     return file
+
+
+def _conductor(
+    tempo_map: TempoMap | None,
+) -> tuple[list[tuple[int, int, mido.Message]], Clock, int]:
+    """The messages of the first track, the times of its ticks, and the ticks per beat."""
+    if tempo_map is None:
+        ticks_per_beat = TICKS_PER_BEAT
+        tempo_map = TempoMap.constant(60e6 / DEFAULT_US_PER_BEAT)
+    else:
+        slowest_ms = min(float(tempo_map.us_per_beat.max()), _MAX_US_PER_BEAT) / 1000
+        # A tick lasts one millisecond at most.
+        multiple = max(math.ceil(slowest_ms / _COMMON_TICKS_PER_BEAT), 1)
+        ticks_per_beat = multiple * _COMMON_TICKS_PER_BEAT
+    first_beat = tempo_map.beats[0]
+    tick = np.rint((tempo_map.beats - first_beat) * ticks_per_beat).astype(np.int64)
+    us_per_beat = np.clip(np.rint(tempo_map.us_per_beat), 1, _MAX_US_PER_BEAT).astype(np.int64)
+    track = [
+        (at, 0, mido.MetaMessage("set_tempo", tempo=us))
+        for at, us in zip(tick.tolist(), us_per_beat.tolist(), strict=True)
+    ]
+    # Those before the song's first beat: only the last of them still holds there.
+    signatures = {
+        max(round((beat - first_beat) * ticks_per_beat), 0): {"numerator": n, "denominator": d}
+        for beat, n, d in tempo_map.time_signatures
+    }
+    track += [(at, 1, mido.MetaMessage("time_signature", **s)) for at, s in signatures.items()]
+    # By the rounded tempos, so that rounding them moves no note.
+    return track, Clock(tick, us_per_beat, 1000 * ticks_per_beat), ticks_per_beat
 
 
 def _assign_channels(

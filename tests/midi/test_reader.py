@@ -349,6 +349,29 @@ def test_what_is_no_midi_file_is_refused_with_reason_and_place(data, reason, off
         read_midi(path)
 
 
+def test_music_is_read_without_stray_events_days_after_it():
+    days = b"\xff\xff\xff\x7f"  # a delta time of 78 hours
+    stray = days + bytes([0x90, 40, 100]) + event(BEAT, 0x80, 40, 0)
+    assert spans(midi(NOTE + NOTE + stray)) == [(0, 500), (500, 1000)]
+    assert spans(midi(NOTE + days + bytes([0xFF, 1, 0]))) == [(0, 500)]
+    # A note that is never released ends with the music, not with the stray events.
+    held = event(0, 0x90, 64, 100)
+    assert spans(midi(held + NOTE + stray)) == [(0, 500), (0, 500)]
+    assert spans(midi(NOTE + held + days + bytes([0x80, 64, 0]))) == [(0, 500), (500, 500)]
+
+
+@pytest.mark.parametrize("size", [3, 70_001])
+def test_riff_chunks_before_the_music_are_skipped(size):
+    other = b"LIST" + size.to_bytes(4, "little") + b"MThd" * (size // 4) + bytes(size % 4 + 1)
+    music = HEAD + chunk(BODY)
+    riff = b"RMID" + other + b"data" + len(music).to_bytes(4, "little") + music
+    data = b"RIFF" + len(riff).to_bytes(4, "little") + riff
+    assert rows(data) == [(0, 500, 0, 60, 100)]
+    wrong_length = data.replace(other[:8], b"LIST\xff\xff\xff\xff")
+    if size == 3:
+        assert rows(wrong_length) == [(0, 500, 0, 60, 100)]
+
+
 def test_a_file_too_large_for_music_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("midinet.midi.reader.MAX_BYTES", 1000)
     path = tmp_path / "large.mid"
