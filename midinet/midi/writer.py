@@ -13,7 +13,8 @@ from midinet.midi.tempo_map import DEFAULT_US_PER_BEAT, Clock, TempoMap
 
 TICKS_PER_BEAT = 500  # without a tempo map; at 120 beats per minute one tick is one millisecond
 _COMMON_TICKS_PER_BEAT = 480  # music programs expect a multiple of it
-_MAX_US_PER_BEAT = 0xFFFFFF  # three bytes
+_MIN_US_PER_BEAT, _MAX_US_PER_BEAT = 10_000, 0xFFFFFF  # faster is damage; three bytes
+_MAX_DELTA_TICKS = (1 << 28) - 1  # four bytes of seven bits
 
 _MELODIC_CHANNELS = [channel for channel in range(16) if channel != DRUM_CHANNEL]
 
@@ -83,10 +84,10 @@ def _conductor(
         ticks_per_beat = multiple * _COMMON_TICKS_PER_BEAT
     first_beat = tempo_map.beats[0]
     tick = np.rint((tempo_map.beats - first_beat) * ticks_per_beat).astype(np.int64)
-    us_per_beat = np.clip(np.rint(tempo_map.us_per_beat), 1, _MAX_US_PER_BEAT).astype(np.int64)
+    us_per_beat = np.clip(np.rint(tempo_map.us_per_beat), _MIN_US_PER_BEAT, _MAX_US_PER_BEAT)
     track = [
         (at, 0, mido.MetaMessage("set_tempo", tempo=us))
-        for at, us in zip(tick.tolist(), us_per_beat.tolist(), strict=True)
+        for at, us in zip(tick.tolist(), us_per_beat.astype(int).tolist(), strict=True)
     ]
     # Those before the song's first beat: only the last of them still holds there.
     signatures = {
@@ -159,8 +160,12 @@ def _add_notes(
 def _to_deltas(track: list[tuple[int, int, mido.Message]]) -> mido.MidiTrack:
     """Sorts a track's messages and sets their delta times."""
     track.sort(key=lambda entry: entry[:2])
-    now = 0
+    now, messages = 0, mido.MidiTrack()
     for tick, _, message in track:
+        while tick - now > _MAX_DELTA_TICKS:  # an empty text divides a delta time that is too long
+            messages.append(mido.MetaMessage("text", time=_MAX_DELTA_TICKS))
+            now += _MAX_DELTA_TICKS
         message.time = tick - now
+        messages.append(message)
         now = tick
-    return mido.MidiTrack(message for _, _, message in track)
+    return messages
