@@ -108,9 +108,11 @@ def elapsed_steps(tokens: np.ndarray) -> np.ndarray:
 
 
 def current_values(tokens: np.ndarray, kind: TokenRange, initial: int) -> np.ndarray:
-    """The value of one kind of token (the program, say) that is current at each token: `(T,)`.
+    """The value of one kind of token (the program, say) that is current at each token `(.., T)`.
 
     Before the first token of that kind, `initial` is current.
     """
-    index = np.maximum.accumulate(np.where(kind.holds(tokens), np.arange(len(tokens)), -1))
-    return np.where(index < 0, initial, tokens[index] - kind.first)
+    index = np.where(kind.holds(tokens), np.arange(tokens.shape[-1]), -1)
+    index = np.maximum.accumulate(index, axis=-1)
+    values = np.take_along_axis(tokens, index, axis=-1) - kind.first
+    return np.where(index < 0, initial, values)

@@ -87,9 +87,7 @@ def encode(
         music = file.getvalue()
     notes = music if isinstance(music, Notes) else read_midi(music, sustain)
     grid_notes = _to_grid(notes, drum_program)
-    if not len(grid_notes.start):
-        return np.empty(0, np.uint16)
-    return _emit_tokens(_sort_events(_event_keys(grid_notes, drum_program)))
+    return _write(_event_keys(grid_notes, drum_program))
 
 
 def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
@@ -271,5 +269,11 @@ def write_events(
     """
     program, pitch = slot // NUM_PITCHES, slot % NUM_PITCHES
     what = program << _PROGRAM_BIT | pitch << _PITCH_BIT | np.where(is_on, 1 << _ON_BIT | level, 0)
-    keys = _sort_events(time << _TIME_BIT | what, first_program)
-    return _emit_tokens(keys, first_program, first_level)
+    return _write(time << _TIME_BIT | what, first_program, first_level)
+
+
+def _write(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> np.ndarray:
+    """Puts event keys, of which there may be none, in order and writes them as tokens."""
+    if not len(keys):
+        return np.empty(0, np.uint16)
+    return _emit_tokens(_sort_events(keys, first_program), first_program, first_level)

@@ -73,10 +73,8 @@ def restate(before: np.ndarray, drum_program: int | None, max_tokens: int) -> Re
 
     onset_of_slot = np.zeros(NUM_PROGRAMS * NUM_PITCHES, np.int32)
     onset_of_slot[slots] = elapsed_steps(before)[last]
-    tokens = np.empty(0, np.uint16)
-    if len(slots):
-        no_time = np.zeros(len(slots), np.int64)
-        tokens = write_events(no_time, slots, no_time == 0, level[last].astype(np.int64))
+    no_time = np.zeros(len(slots), np.int64)
+    tokens = write_events(no_time, slots, no_time == 0, level[last].astype(np.int64))
     current = [
         kind.first + values[-1]
         for kind, values in ((PROGRAM, program), (VELOCITY, level))

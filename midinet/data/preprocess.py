@@ -31,7 +31,7 @@ from midinet.folders import (
     DESCRIPTION_FILE,
     MIDI_SUFFIXES,
     Kind,
-    existing_part,
+    file_in_the_way,
     kind_of,
     midi_files,
     put_in_place,
@@ -183,9 +183,8 @@ def _excluded_songs(folder: Path, read_song: Callable[[Path], Song], workers: in
 def _check_output(output: Path, overwrite: bool) -> None:
     """Raises CorpusError unless a data set may be written to a path."""
     if not output.exists():
-        above = existing_part(output)
-        if above.is_file():
-            raise CorpusError(f"{above} is a file: -o takes the folder to make")
+        if (file := file_in_the_way(output)) is not None:
+            raise CorpusError(f"{file} is a file: -o takes the folder to make")
         return
     if output.is_dir() and not any(output.iterdir()):
         return

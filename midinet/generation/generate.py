@@ -17,7 +17,7 @@ import numpy as np
 
 from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import NUM_PROGRAMS, PAD, STEP_MS, TIME_SHIFT
+from midinet.codec.vocabulary import PAD, STEP_MS, TIME_SHIFT, melodic_substitute
 from midinet.errors import ModelError, OptionError
 from midinet.folders import Kind, kind_of, no_model
 from midinet.generation.listening import (
@@ -322,8 +322,8 @@ def _as_programs(programs: list[int], percussion: bool, codec: CodecSettings) ->
         if not programs:
             raise OptionError("instruments: this model knows no percussion, so name others too")
         return tuple(programs)
-    neighbour = drums + 1 if drums + 1 < NUM_PROGRAMS else drums - 1
-    melodic = {neighbour if program == drums else program for program in programs}
+    substitute = melodic_substitute(drums)
+    melodic = {substitute if program == drums else program for program in programs}
     return tuple(sorted(melodic | ({drums} if percussion else set())))
 
 

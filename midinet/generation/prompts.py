@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.decoding import elapsed_steps, tokens_to_notes
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS, TIME_SHIFT
+from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
 from midinet.data.corpus import open_corpus
 from midinet.errors import OptionError
 
@@ -56,8 +56,7 @@ def up_to_last_event(tokens: np.ndarray) -> np.ndarray:
 
 def time_ms(tokens: np.ndarray) -> np.ndarray:
     """The time behind each token `(.., T)`, in milliseconds from before the first."""
-    steps = np.where(TIME_SHIFT.holds(tokens), tokens.astype(np.int64) - TIME_SHIFT.first + 1, 0)
-    return np.cumsum(steps, axis=-1) * STEP_MS
+    return elapsed_steps(tokens) * STEP_MS
 
 
 def open_song(

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midinet.backend import keras, tf
+from midinet.codec.decoding import current_values, elapsed_steps
 from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import (
     NOTE_OFF,
@@ -222,10 +223,9 @@ def window_features(
     """
     tokens = np.asarray(tokens, np.int32)
     B, T = tokens.shape
-    shifts = np.where(TIME_SHIFT.holds(tokens), tokens - (TIME_SHIFT.first - 1), 0)
-    now = np.cumsum(shifts, axis=1, dtype=np.int32)
+    now = elapsed_steps(tokens).astype(np.int32)
     now += np.reshape(np.asarray(start_steps, np.int32), (-1, 1))
-    program = _current(tokens, PROGRAM)
+    program = current_values(tokens, PROGRAM, 0)
     is_on, is_off = NOTE_ON.holds(tokens), NOTE_OFF.holds(tokens)
     onset = now
     if restated_onset_steps is not None:
@@ -264,19 +264,12 @@ def window_features(
         beats = np.full((B, T), NO_BEAT)
     return Features(
         program=program,
-        level=_current(tokens, VELOCITY),
+        level=current_values(tokens, VELOCITY, 0),
         note_ages=note_ages.reshape(B, T, NUM_PITCHES),
         program_ages=program_ages.reshape(B, T, NUM_PROGRAMS),
         now_steps=now,
         beat=np.mod(beats, BEATS_PER_CYCLE).astype(np.float32),
     )
-
-
-def _current(tokens: np.ndarray, kind: TokenRange) -> np.ndarray:
-    """The value of a kind that is current after each token `(B, T)`; 0 before the first."""
-    index = np.where(kind.holds(tokens), np.arange(tokens.shape[1], dtype=np.int32), -1)
-    index = np.maximum.accumulate(index, axis=1)
-    return np.where(index < 0, 0, np.take_along_axis(tokens, index, axis=1) - kind.first)
 
 
 def to_numbers(features: Features, dtype: tf.DType = tf.float32) -> tf.Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from midinet.backend import keras, tf
 from midinet.data.corpus import Corpus, open_corpus
 from midinet.errors import ModelError, OptionError, TrainingError
-from midinet.folders import WEIGHTS_FILE, existing_part
+from midinet.folders import WEIGHTS_FILE, file_in_the_way
 from midinet.model.music_transformer import PARAMETERS_FILE, build_model, open_model
 from midinet.model.parameters import Parameters
 from midinet.training.checkpoints import Checkpoints, RunState, differences
@@ -84,9 +84,8 @@ def train(  # noqa: C901, PLR0913  # a parameter for each option of the script
     """
     _check_options(epochs, seed, patience, checkpoint_every_minutes)
     folder = Path(save_directory)
-    above = existing_part(folder)
-    if not above.is_dir():
-        raise TrainingError(f"{above} is a file: -s takes the folder to make")
+    if (file := file_in_the_way(folder)) is not None:
+        raise TrainingError(f"{file} is a file: -s takes the folder to make")
     go_on = _way_on(
         epochs,
         save_directory,

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from midinet import Notes, decode, encode, read_midi
 from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.encoding import write_events
 from midinet.codec.vocabulary import DRUM_PROGRAM, PAD
 from tests.codec.readable_tokens import DRUM, notes_of, off, on, program, rows_of, velocity, wait
 from tests.codec.slow_encoder import slow_encode
@@ -292,3 +293,8 @@ def test_real_files_come_back_but_for_what_is_documented():
     assert sum(causes.values()) == notes_read
     assert causes["exact"] + causes["percussion, whose length is not kept"] > 0.9 * notes_read
     assert tokens_written < 3.3 * notes_read
+
+
+def test_no_events_are_no_tokens():
+    nothing = np.empty(0, np.int64)
+    assert len(write_events(nothing, nothing, nothing == 0, nothing)) == 0

@@ -294,6 +294,24 @@ def test_options_that_make_no_sense(dataset, tmp_path, options, said):
     assert not (tmp_path / "new").exists()
 
 
+def test_without_parameters_those_of_the_current_folder_count_else_the_built_in_ones(
+    dataset, tmp_path, monkeypatch
+):
+    class BuiltError(Exception):
+        """Stops before the training, for the built-in model is large."""
+
+    def build(parameters, *_, **__):
+        raise BuiltError(parameters)
+
+    monkeypatch.setattr("midinet.training.train.build_model", build)
+    monkeypatch.chdir(tmp_path)
+    for expected in (Parameters(), TINY):
+        with pytest.raises(BuiltError) as built:
+            train(1, tmp_path / "model", dataset)
+        assert built.value.args == (expected,)
+        (tmp_path / "parameters.json").write_text(json.dumps(TINY.to_dict()))
+
+
 def test_padding_counts_in_no_loss_and_no_metric():
     logits = tf.math.log([[[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]]])
     targets, weights = tf.constant([[0, 2, 0]]), tf.constant([[1.0, 1.0, 0.0]])
