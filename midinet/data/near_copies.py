@@ -106,7 +106,9 @@ def _phrases(notes: Notes) -> np.ndarray:
         is_equal = intervals[distance:] == intervals[:-distance]
         for step in range(_PHRASE_NOTES - 1 - distance):
             equal_pairs += is_equal[step : count + step]
-    return hashes[(program[_PHRASE_NOTES - 1 :] == program[:count]) & (equal_pairs <= 1)]
+    has_one_instrument = program[_PHRASE_NOTES - 1 :] == program[:count]
+    phrases: np.ndarray = hashes[has_one_instrument & (equal_pairs <= 1)]
+    return phrases
 
 
 def _weighted_phrases(phrases: np.ndarray) -> np.ndarray:
@@ -120,7 +122,8 @@ def _weighted_phrases(phrases: np.ndarray) -> np.ndarray:
     values, counts = np.unique(phrases, return_counts=True)
     copies = np.ceil(counts**_COUNT_POWER).astype(np.int64)
     number = np.arange(copies.sum()) - np.repeat(np.cumsum(copies) - copies, copies)
-    return np.repeat(values, copies) + number.astype(np.uint64) * _MULTIPLIER
+    numbered: np.ndarray = np.repeat(values, copies) + number.astype(np.uint64) * _MULTIPLIER
+    return numbered
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ class Weights(NamedTuple):
     @property
     def longest(self) -> int:
         """L."""
-        return self.positions.shape[0]
+        return int(self.positions.shape[0])
 
 
 # For each block keys (B * H, d, C) and values (B * H, C, d): so laid, both of attention's products

@@ -124,10 +124,11 @@ def state_after_prompts(prompts: Sequence[np.ndarray], rules: RuleTensors) -> St
     Args:
         prompts: B arrays of tokens, all of one length, without PAD.
     """
-    state = initial_state(len(prompts))
+    start = initial_state(len(prompts))
     if not len(prompts[0]):
-        return state
-    state = _advance_through(state, tf.constant(np.stack(prompts).T.astype(np.int32)), rules)
+        return start
+    tokens = tf.constant(np.stack(prompts).T.astype(np.int32))
+    state: State = _advance_through(start, tokens, rules)
     soon = state.music.now + 1
     # A prompt that ends in VELOCITY or PROGRAM may still continue with something else.
     is_cut = (state.kind == _VELOCITY) | (state.kind == _PROGRAM)
@@ -141,11 +142,12 @@ def state_after_prompts(prompts: Sequence[np.ndarray], rules: RuleTensors) -> St
 @tf.function(autograph=False, reduce_retracing=True)
 def _advance_through(state: State, tokens: tf.Tensor, rules: RuleTensors) -> State:
     """Advances over tokens `(T, B)`."""
-    return tf.while_loop(
+    _, state = tf.while_loop(
         lambda i, state: i < tf.shape(tokens)[0],
         lambda i, state: (i + 1, advance(state, tokens[i], rules)),
         (tf.constant(0), state),
-    )[1]
+    )
+    return state
 
 
 def advance(state: State, token: tf.Tensor, rules: RuleTensors) -> State:

@@ -366,4 +366,5 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         )
         return tuple(result)
 
-    return tf.function(loop, jit_compile=True, autograph=False)
+    compiled: Callable[..., Any] = tf.function(loop, jit_compile=True, autograph=False)
+    return compiled

@@ -116,7 +116,8 @@ class _ChannelMarks:
         self._marks[self._keys.searchsorted(np.append(begins, ends))] = len(channel)
 
     def _key(self, events: np.ndarray) -> np.ndarray:
-        return self._channel.take(events).astype(np.int64) << _CHANNEL_BIT | events + 1
+        keys: np.ndarray = self._channel.take(events).astype(np.int64) << _CHANNEL_BIT | events + 1
+        return keys
 
     def rank(self, events: np.ndarray) -> np.ndarray:
         """A number that grows with each marked event of the channel."""

@@ -115,7 +115,10 @@ class MusicTransformer(keras.Model):
         """The state of the music after each token of songs that begin with `ids`."""
         drum_program = -1 if self.codec.drum_program is None else self.codec.drum_program
         no_beats = tf.fill(tf.shape(ids), music_state.NO_BEAT)
-        return music_state.token_features(ids, tf.constant(drum_program), no_beats)
+        features: music_state.Features = music_state.token_features(
+            ids, tf.constant(drum_program), no_beats
+        )
+        return features
 
     def weights_by_name(self) -> dict[str, Any]:
         """The variables by the names that the sampler and the released format use for them."""
