@@ -1,8 +1,8 @@
 """The data set folder that preprocess.py makes: its files, opening it, splitting it.
 
-A data set consists of tokens.npy (all songs end to end), offsets.npy (where each song begins) and
-dataset.json (codec settings; file name, hash and family of each song; which files were skipped
-and why).
+A data set consists of tokens.npy (all songs end to end), offsets.npy (where each song begins),
+tempo_maps.npy (where the beats of each song lie) and dataset.json (codec settings; file name, hash
+and family of each song; which files were skipped and why).
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import VOCAB_SIZE
 from midinet.errors import CorpusError, ParametersError
 from midinet.folders import DESCRIPTION_FILE, no_data_set
+from midinet.midi.tempo_map import TempoMap
 
-FORMAT_VERSION = 2  # version 1 knew no families: each song was its own
+FORMAT_VERSION = 2  # version 1 had no tempo maps, and no families: each song was its own
 READABLE_VERSIONS = (1, 2)
-TOKENS_FILE, OFFSETS_FILE = "tokens.npy", "offsets.npy"
+TOKENS_FILE, OFFSETS_FILE, TEMPO_MAPS_FILE = "tokens.npy", "offsets.npy", "tempo_maps.npy"
 VALIDATION_SHARE = 0.1
 
 TOKEN_TYPE, OFFSET_TYPE = np.dtype("<u2"), np.dtype("<i8")
+# One row per tempo change, as in TempoMap: those of all songs end to end.
+TEMPO_TYPE = np.dtype([("song", "<i8"), ("ms", "<f8"), ("beats", "<f8"), ("us_per_beat", "<f8")])
 _CHUNK_TOKENS = 1 << 24  # checked at a time, so that memory stays small
 
 
@@ -37,11 +40,15 @@ class SongEntry(TypedDict):
         hash: SHA-256 of its tokens, in hexadecimal.
         family: hash of the song that stands for its family of near copies; absent if that is the
             song itself.
+        grid_share: the share of its onsets on the grid of its tempo map; absent without a map.
+        time_signatures: those of its tempo map, if it has any.
     """
 
     file: str
     hash: str
     family: NotRequired[str]
+    grid_share: NotRequired[float]
+    time_signatures: NotRequired[list[tuple[float, int, int]]]
 
 
 class SkippedFile(TypedDict):
@@ -78,6 +85,8 @@ class Corpus:
         names: file name of each song, relative to the folder of MIDI files.
         hashes: SHA-256 of each song's tokens, in hexadecimal.
         families: for each song the hash of the song that stands for its family of near copies.
+        grid_shares: for each song the share of its onsets on the grid of its tempo map; 0 without
+            a map.
     """
 
     def __init__(
@@ -87,6 +96,7 @@ class Corpus:
         tokens: np.ndarray,
         offsets: np.ndarray,
         songs: list[SongEntry],
+        tempo_changes: np.ndarray | None = None,
     ) -> None:
         self.folder = folder
         self.codec = codec
@@ -95,6 +105,11 @@ class Corpus:
         self.names = [song["file"] for song in songs]
         self.hashes = [song["hash"] for song in songs]
         self.families = [song.get("family", song["hash"]) for song in songs]
+        self.grid_shares = [song.get("grid_share", 0.0) for song in songs]
+        self._time_signatures = [song.get("time_signatures", []) for song in songs]
+        self._tempo_changes = np.empty(0, TEMPO_TYPE) if tempo_changes is None else tempo_changes
+        songs_with_end = np.arange(len(self) + 1)
+        self._tempo_offsets = np.searchsorted(self._tempo_changes["song"], songs_with_end)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -103,15 +118,26 @@ class Corpus:
         """Returns the tokens of a song, `(T,)` uint16, as a read-only view of the file."""
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
 
+    def tempo_map(self, index: int) -> TempoMap | None:
+        """Where the beats of a song lie, in the time of its tokens; None if that is not known."""
+        first, end = self._tempo_offsets[index : index + 2]
+        if first == end:
+            return None
+        changes = self._tempo_changes[first:end]
+        signatures = tuple((beat, n, d) for beat, n, d in self._time_signatures[index])
+        return TempoMap(changes["ms"], changes["beats"], changes["us_per_beat"], signatures)
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the codec settings, the songs and their families.
+        """SHA-256 over the codec settings, the songs, their families and tempo maps.
 
         It is equal for data sets of equal content, which are split in the same way.
         """
         parts = [repr(dataclasses.astuple(self.codec)), *self.hashes]
         if self.families != self.hashes:
             parts += self.families
+        if len(self._tempo_changes):
+            parts.append(hashlib.sha256(self._tempo_changes.tobytes()).hexdigest())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +175,7 @@ def open_corpus(folder: str | Path) -> Corpus:
     folder = Path(folder)
     if not (folder / DESCRIPTION_FILE).is_file():
         raise no_data_set(folder)
-    codec, songs = _read_description(folder / DESCRIPTION_FILE)
+    version, codec, songs = _read_description(folder / DESCRIPTION_FILE)
     offsets = _open_array(folder / OFFSETS_FILE, OFFSET_TYPE)
     tokens = _open_array(folder / TOKENS_FILE, TOKEN_TYPE)
     if len(offsets) != len(songs) + 1 or not songs:
@@ -162,10 +188,28 @@ def open_corpus(folder: str | Path) -> Corpus:
             raise _damaged(
                 folder / TOKENS_FILE, f"token {highest}, the highest is {VOCAB_SIZE - 1}"
             )
-    return Corpus(folder, codec, tokens, offsets, songs)
+    tempo_changes = None
+    if version > 1:
+        tempo_changes = _open_array(folder / TEMPO_MAPS_FILE, TEMPO_TYPE)
+        if not _are_tempo_maps(tempo_changes, len(songs)):
+            raise _damaged(folder / TEMPO_MAPS_FILE, "something that is not a list of tempos")
+    return Corpus(folder, codec, tokens, offsets, songs, tempo_changes)
 
 
-def _read_description(path: Path) -> tuple[CodecSettings, list[SongEntry]]:
+def _are_tempo_maps(changes: np.ndarray, num_songs: int) -> bool:
+    """Whether they can be the tempo changes of so many songs, in order."""
+    song, ms = changes["song"], changes["ms"]
+    is_same_song = song[1:] == song[:-1]
+    return bool(
+        np.all((song >= 0) & (song < num_songs))
+        and np.all(song[1:] >= song[:-1])
+        and np.all(np.isfinite(ms) & np.isfinite(changes["beats"]))
+        and np.all(np.isfinite(changes["us_per_beat"]) & (changes["us_per_beat"] > 0))
+        and np.all(ms[1:][is_same_song] >= ms[:-1][is_same_song])
+    )
+
+
+def _read_description(path: Path) -> tuple[int, CodecSettings, list[SongEntry]]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         version = description["format_version"]
@@ -182,7 +226,13 @@ def _read_description(path: Path) -> tuple[CodecSettings, list[SongEntry]]:
             song["hash"] for song in songs
         }:
             raise ValueError("families of songs that are not there")
-        return CodecSettings.from_dict(description["codec"]), songs
+        for song in songs:
+            if not 0 <= song.get("grid_share", 0.0) <= 1:
+                raise ValueError(f"a grid_share of {song['grid_share']!r}")
+            for _, numerator, denominator in song.get("time_signatures", []):
+                if numerator < 1 or denominator < 1:
+                    raise ValueError(f"a time signature of {numerator}/{denominator}")
+        return version, CodecSettings.from_dict(description["codec"]), songs
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"something that does not describe a data set ({error!r})") from error
     except ParametersError as error:

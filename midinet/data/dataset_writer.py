@@ -15,6 +15,8 @@ from midinet.data.corpus import (
     FORMAT_VERSION,
     OFFSET_TYPE,
     OFFSETS_FILE,
+    TEMPO_MAPS_FILE,
+    TEMPO_TYPE,
     TOKEN_TYPE,
     TOKENS_FILE,
     Description,
@@ -30,6 +32,7 @@ from midinet.data.near_copies import (
 )
 from midinet.data.silences import MAX_SILENCE_MS
 from midinet.folders import DESCRIPTION_FILE
+from midinet.midi.tempo_map import TempoMap
 
 
 @dataclasses.dataclass
@@ -100,6 +103,8 @@ class Song(NamedTuple):
         onsets: as in `Summary`.
         signature: of the song's phrases, `(SIGNATURE_SIZE,)`; see near_copies.
         shortened_silences: number of silences that were shortened.
+        tempo_map: where the beats lie, in the time of the tokens, if that is known.
+        grid_share: the share of onsets on the grid of the tempo map.
         skip_reason: why the file is skipped, in words that the summary counts; "" if it is not.
         skip_detail: more about the reason, for this file.
     """
@@ -111,6 +116,8 @@ class Song(NamedTuple):
     onsets: np.ndarray = np.zeros(NUM_PROGRAMS + 1, np.int64)
     signature: np.ndarray = np.zeros(SIGNATURE_SIZE, SIGNATURE_TYPE)
     shortened_silences: int = 0
+    tempo_map: TempoMap | None = None
+    grid_share: float = 0.0
     skip_reason: str = ""
     skip_detail: str = ""
 
@@ -151,6 +158,7 @@ class DatasetWriter:
         self._folder = folder
         self._excluded = excluded
         self._signatures = bytearray()
+        self._tempo_changes = bytearray()
         self._codec = codec
         self._summary = Summary()
         self._offsets = [0]
@@ -178,6 +186,8 @@ class DatasetWriter:
         else:
             self._file_of_hash[song.content_hash] = name
             self._songs.append({"file": name, "hash": song.content_hash})
+            if song.tempo_map is not None:
+                self._add_tempo_map(song.tempo_map, song.grid_share)
             self._tokens_file.write(song.tokens.tobytes())
             self._offsets.append(self._offsets[-1] + len(song.tokens))
             self._summary.notes += song.num_notes
@@ -185,6 +195,17 @@ class DatasetWriter:
             self._summary.onsets += song.onsets
             self._summary.shortened_silences += song.shortened_silences
             self._signatures += song.signature.tobytes()
+
+    def _add_tempo_map(self, tempo_map: TempoMap, grid_share: float) -> None:
+        entry = self._songs[-1]
+        entry["grid_share"] = round(grid_share, 4)
+        if tempo_map.time_signatures:
+            entry["time_signatures"] = list(tempo_map.time_signatures)
+        changes = np.empty(len(tempo_map.ms), TEMPO_TYPE)
+        changes["song"] = len(self._songs) - 1
+        for name in ("ms", "beats", "us_per_beat"):
+            changes[name] = getattr(tempo_map, name)
+        self._tempo_changes += changes.tobytes()
 
     def _skip(self, name: str, reason: str, detail: str) -> None:
         self._skipped_files.append({"file": name, "reason": reason, "detail": detail})
@@ -198,6 +219,8 @@ class DatasetWriter:
         self._tokens_file.seek(0)
         self._tokens_file.write(_npy_header(summary.tokens))
         np.save(self._folder / OFFSETS_FILE, np.array(self._offsets, OFFSET_TYPE))
+        tempo_changes = np.frombuffer(self._tempo_changes, TEMPO_TYPE)
+        np.save(self._folder / TEMPO_MAPS_FILE, tempo_changes)
         description: Description = {
             "format_version": FORMAT_VERSION,
             "codec": dataclasses.asdict(self._codec),

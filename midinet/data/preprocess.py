@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 import shlex
 import shutil
@@ -20,8 +21,8 @@ import numpy as np
 
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS
-from midinet.data.corpus import OFFSETS_FILE, TOKEN_TYPE, TOKENS_FILE
+from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PROGRAMS, STEP_MS
+from midinet.data.corpus import OFFSETS_FILE, TEMPO_MAPS_FILE, TOKEN_TYPE, TOKENS_FILE
 from midinet.data.dataset_writer import DatasetWriter, ExcludedSongs, Song, Summary
 from midinet.data.near_copies import signature
 from midinet.data.silences import shorten_silences
@@ -190,7 +191,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
         return
     if not (output / DESCRIPTION_FILE).is_file():
         raise CorpusError(f"{output} is there already and is no data set: choose another -o")
-    own = {DESCRIPTION_FILE, TOKENS_FILE, OFFSETS_FILE}
+    own = {DESCRIPTION_FILE, TOKENS_FILE, OFFSETS_FILE, TEMPO_MAPS_FILE}
     others = sorted(path.name for path in output.iterdir() if path.name not in own)
     if overwrite and others:
         raise CorpusError(
@@ -220,6 +221,9 @@ def _read_song(file: Path, codec: CodecSettings) -> Song:
     tokens = encode(notes, codec.drum_program).astype(TOKEN_TYPE)
     if not len(tokens):
         return Song(skip_reason="without notes")
+    # Tokens begin with the first onset, on the grid.
+    begin_ms = math.floor(notes.start_ms.min() / STEP_MS + 0.5) * STEP_MS
+    tempo_map = notes.tempo_map and notes.tempo_map.since(begin_ms)
     programs = np.where(notes.is_drum, NUM_PROGRAMS, notes.program.astype(np.int64))
     return Song(
         tokens,
@@ -229,6 +233,8 @@ def _read_song(file: Path, codec: CodecSettings) -> Song:
         onsets=np.bincount(programs, minlength=NUM_PROGRAMS + 1),
         signature=signature(notes),
         shortened_silences=len(cuts),
+        tempo_map=tempo_map,
+        grid_share=tempo_map.grid_share(notes.start_ms - begin_ms) if tempo_map else 0.0,
     )
 
 

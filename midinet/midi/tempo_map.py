@@ -84,6 +84,31 @@ class TempoMap(NamedTuple):
         ms[0] = 0.0
         return TempoMap(ms, beats, self.us_per_beat[first:], self.time_signatures)
 
+    def without(self, from_ms: float, to_ms: float) -> TempoMap:
+        """The map of the song after the time between `from_ms` and `to_ms` was cut out.
+
+        The beats of that time are cut out with it, so those after it keep their length, but have
+        lower numbers.
+        """
+        from_beat, to_beat = self.beats_at(np.array([from_ms, to_ms])).tolist()
+        before, after = self.ms < from_ms, self.ms > to_ms
+        tempo_after = self.us_per_beat[max(int(self.ms.searchsorted(to_ms, side="right")) - 1, 0)]
+        removed_beats = to_beat - from_beat
+        return TempoMap(
+            np.concatenate([self.ms[before], [from_ms], self.ms[after] - (to_ms - from_ms)]),
+            np.concatenate([self.beats[before], [from_beat], self.beats[after] - removed_beats]),
+            np.concatenate([self.us_per_beat[before], [tempo_after], self.us_per_beat[after]]),
+            tuple(
+                (beat if beat <= from_beat else max(from_beat, beat - removed_beats), n, d)
+                for beat, n, d in self.time_signatures
+            ),
+        )
+
+    def beats_per_minute(self) -> np.ndarray:
+        """The tempos, `(M,)` float64."""
+        tempos: np.ndarray = 60e6 / self.us_per_beat
+        return tempos
+
 
 class Clock:
     """Turns the ticks of a file into milliseconds, and milliseconds into ticks.

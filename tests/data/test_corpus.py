@@ -12,6 +12,7 @@ import pytest
 
 from midinet import CorpusError, open_corpus, preprocess
 from midinet.codec.vocabulary import VOCAB_SIZE
+from midinet.data.corpus import TEMPO_TYPE
 from tests.conftest import make_song
 
 
@@ -166,6 +167,9 @@ def edit(name: str, change):
         (lambda folder: (folder / "tokens.npy").unlink(), "tokens.npy is missing"),
         (lambda folder: (folder / "dataset.json").unlink(), "holds no data set"),
         (save("tokens.npy", np.zeros(9, np.float32)), "float32"),
+        (edit("tempo_maps.npy", lambda data: data[:-9]), "tempo_maps.npy is damaged"),
+        (save("tempo_maps.npy", np.array([(0, 0, 0, -1)], TEMPO_TYPE)), "not a list of tempos"),
+        (save("tempo_maps.npy", np.array([(9999, 0, 0, 1)], TEMPO_TYPE)), "not a list of tempos"),
         (save("tokens.npy", np.array([{}], object)), "tokens.npy is damaged"),
         (save("offsets.npy", np.arange(4)), "4 offsets for 12 songs"),
         (damage_family, "families of songs that are not there"),

@@ -15,7 +15,7 @@ import mido
 import numpy as np
 import pytest
 
-from midinet import CorpusError, OptionError, encode, open_corpus, preprocess
+from midinet import CorpusError, OptionError, encode, open_corpus, preprocess, read_midi
 from midinet.codec.decoding import tokens_to_notes
 from tests.conftest import make_song
 
@@ -217,8 +217,55 @@ def test_long_silences_are_shortened_and_counted(tmp_path):
     for index in range(2):
         notes = tokens_to_notes(corpus.song(index))
         gap_ms = notes.start_ms[-1] - notes.end_ms[:-1].max()
-        expected = {"short.mid": 4000, "long.mid": 5000}[corpus.names[index]]
-        assert gap_ms == pytest.approx(expected, abs=20)
+        # Whole beats of 450 ms are cut out, so that a little less than 5 s may be left.
+        shortest, longest = {"short.mid": (4000, 4000), "long.mid": (4550, 5000)}[
+            corpus.names[index]
+        ]
+        assert shortest - 20 <= gap_ms <= longest + 20
+        # The late note is on its beat in the song's tempo map, as it was in the file.
+        late_beat = corpus.tempo_map(index).beats_at(notes.start_ms[-1:])[0]
+        file_notes = read_midi(tmp_path / "music" / corpus.names[index])
+        beat_in_file = file_notes.tempo_map.beats_at(file_notes.start_ms[-1:])[0]
+        assert (late_beat - beat_in_file) % 1 == pytest.approx(0, abs=0.03) or (
+            late_beat - beat_in_file
+        ) % 1 == pytest.approx(1, abs=0.03)
+
+
+def test_the_tempo_map_is_stored_in_the_time_of_the_tokens(tmp_path):
+    (tmp_path / "music").mkdir()
+    song = mido.MidiFile(ticks_per_beat=480)
+    song.add_track().extend(
+        [
+            mido.MetaMessage("set_tempo", tempo=600_000),  # 100 beats per minute
+            mido.MetaMessage("time_signature", numerator=3, denominator=4),
+            mido.Message("note_on", note=60, velocity=64, time=960),  # on the third beat
+            mido.Message("note_off", note=60, time=480),
+            mido.MetaMessage("set_tempo", tempo=300_000),  # 200 from the fourth beat on
+            mido.Message("note_on", note=62, velocity=64, time=960),
+            mido.Message("note_off", note=62, time=480),
+        ]
+    )
+    song.save(tmp_path / "music" / "waltz.mid")
+    preprocess(tmp_path / "music", tmp_path / "data", workers=1, quiet=True)
+    corpus = open_corpus(tmp_path / "data")
+    tempo_map = corpus.tempo_map(0)
+    onsets_ms = tokens_to_notes(corpus.song(0)).start_ms
+    assert onsets_ms.tolist() == [0, 1200]
+    assert tempo_map.beats_at(onsets_ms).tolist() == [2, 5]
+    assert tempo_map.time_signatures == ((0.0, 3, 4),)
+    assert corpus.grid_shares == [1.0]
+
+
+def test_a_data_set_of_version_1_opens_without_tempo_maps(tmp_path, midi_folder):
+    preprocess(midi_folder, tmp_path / "data", workers=1, quiet=True)
+    (tmp_path / "data" / "tempo_maps.npy").unlink()
+    with pytest.raises(CorpusError, match=r"tempo_maps\.npy is missing"):
+        open_corpus(tmp_path / "data")
+    description = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    description["format_version"] = 1
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(description))
+    corpus = open_corpus(tmp_path / "data")
+    assert corpus.tempo_map(0) is None
 
 
 def test_excluded_songs_and_their_near_copies_are_left_out(midi_folder, tmp_path):

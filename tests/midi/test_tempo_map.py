@@ -135,3 +135,18 @@ def test_the_first_track_is_read_by_other_programs():
     made = notes_to_midi(notes_at([0]), tempo_map=TempoMap.constant(90))
     tempos = [m.tempo for m in made.tracks[0] if m.type == "set_tempo"]
     assert [round(mido.tempo2bpm(us), 3) for us in tempos] == [90]
+
+
+def test_time_that_is_cut_out_takes_its_beats_with_it():
+    # 120 beats per minute, and 60 from beat 4 on.
+    tempo_map = TempoMap(
+        np.array([0.0, 2000.0]),
+        np.array([0.0, 4.0]),
+        np.array([500_000.0, 1_000_000.0]),
+        ((0.0, 4, 4), (6.0, 3, 4)),
+    )
+    shorter = tempo_map.without(1000, 5000)  # from beat 2 to beat 7
+    times_ms = np.array([0.0, 500, 1000, 2000, 3000])
+    assert shorter.beats_at(times_ms).tolist() == [0, 1, 2, 3, 4]
+    assert shorter.time_signatures == ((0.0, 4, 4), (2.0, 3, 4))
+    assert (np.diff(shorter.ms) >= 0).all()
