@@ -29,7 +29,8 @@ from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.vocabulary import NOTE_ON, VOCAB_SIZE
 from midinet.data.batches import Windows, dataset
 from midinet.data.corpus import Corpus, open_corpus
-from midinet.generation.generate import DEMO_MODEL, to_notes
+from midinet.generation.generate import DEMO_MODEL
+from midinet.generation.pieces import to_notes
 from midinet.generation.sampling import compose
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.midi.notes import Notes

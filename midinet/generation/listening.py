@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midinet.folders import replacing
-from midinet.midi.notes import Notes
 
 if TYPE_CHECKING:
+    from midinet.generation.pieces import Piece
     from midinet.generation.settings import SamplingSettings
 
 
@@ -58,21 +58,17 @@ def page_facts(
 
 
 def write_page(
-    pieces: Sequence[tuple[Notes, float | None]],
+    pieces: Sequence[Piece],
     paths: Sequence[Path],
-    commands: Sequence[str],
     facts: Mapping[str, str],
-    seed: int,
     soundfont: str | Path | None,
 ) -> None:
     """Writes one page that plays all pieces beside the first of them.
 
     Args:
-        pieces: for each its notes, and where its seed ends in milliseconds, or None.
+        pieces: the music.
         paths: the MIDI files of the pieces.
-        commands: for each the command that composes it again.
         facts: names and values to show with every piece.
-        seed: the random seed of the first piece; those of the others follow it.
         soundfont: the SoundFont to play with; None: the one that comes with pretty_midi.
 
     Raises:
@@ -86,16 +82,14 @@ def write_page(
         [
             PlayerPiece(
                 title_of(path, seed_name),
-                notes,
+                piece.notes,
                 path.read_bytes(),
                 path.name,
-                seed_end_ms=seed_end_ms,
-                facts={**facts, "Random seed": str(seed + index)},
-                command=command,
+                seed_end_ms=piece.seed_end_ms,
+                facts={**facts, "Random seed": str(piece.seed)},
+                command=piece.command,
             )
-            for index, ((notes, seed_end_ms), path, command) in enumerate(
-                zip(pieces, paths, commands, strict=True)
-            )
+            for piece, path in zip(pieces, paths, strict=True)
         ],
         soundfont,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
 from midinet.data.corpus import open_corpus
 from midinet.errors import OptionError
+
+if TYPE_CHECKING:
+    from midinet.generation.request import Request
 
 DEFAULT_SEED_LENGTH = 512  # tokens, the recipe of 2021
 
@@ -57,6 +60,37 @@ def up_to_last_event(tokens: np.ndarray) -> np.ndarray:
 def time_ms(tokens: np.ndarray) -> np.ndarray:
     """The time behind each token `(.., T)`, in milliseconds from before the first."""
     return elapsed_steps(tokens) * STEP_MS
+
+
+class Prompt(NamedTuple):
+    """What a piece goes on from.
+
+    Attributes:
+        tokens: `(T,)` uint16; empty for a piece from nothing.
+        name: the song's file or that of the primer; "" for a piece from nothing.
+    """
+
+    tokens: np.ndarray
+    name: str
+
+
+def open_prompt(request: Request, codec: CodecSettings) -> Prompt:
+    """Opens what the pieces are to go on from, and cuts it to the length that is asked for.
+
+    Args:
+        request: names the song, the primer, or neither.
+        codec: what the tokens of the model mean that will read them.
+
+    Raises:
+        CorpusError, MidiError, OSError: the data set or the primer can't be read.
+        OptionError: there is no such song, or nothing that the model knows in it.
+    """
+    tokens, name = np.empty(0, np.uint16), ""
+    if request.dataset is not None:
+        tokens, name = open_song(request.dataset, request.song, codec, request.seed)
+    elif request.primer is not None:
+        tokens, name = open_primer(request.primer, codec), str(request.primer)
+    return Prompt(request.seed_cut.cut(tokens), name)
 
 
 def open_song(

@@ -13,7 +13,6 @@ from midinet.codec.vocabulary import (
     DRUM_PROGRAM,
     NOTE_OFF,
     NOTE_ON,
-    NUM_PITCHES,
     PAD,
     PROGRAM,
     STEP_MS,
@@ -21,7 +20,6 @@ from midinet.codec.vocabulary import (
     VELOCITY,
     VOCAB_SIZE,
 )
-from midinet.errors import OptionError
 from midinet.generation import grammar
 from midinet.generation.sampling import compose
 from midinet.generation.settings import GrammarRules, SamplingSettings
@@ -350,17 +348,3 @@ def test_a_random_piece_ends_itself_and_then_encodes_back_whole(model):
     for piece in compose(model, [NOTHING] * PIECES, LENGTH, settings=settings):
         assert 0 < len(piece) < LENGTH
         np.testing.assert_array_equal(encode(tokens_to_notes(piece)), piece)
-
-
-@pytest.mark.parametrize(
-    ("values", "name"),
-    [
-        ({"programs": ()}, "instruments"),
-        ({"programs": (NUM_PITCHES,)}, "instruments"),
-        ({"max_silence_ms": 0}, "max_silence"),
-        ({"max_note_ms": -5}, "max_note"),
-    ],
-)
-def test_impossible_rules_are_named(values, name):
-    with pytest.raises(OptionError, match=name):
-        GrammarRules(**values)

@@ -308,25 +308,6 @@ def test_a_piece_that_ends_is_cut_at_its_end_and_the_others_go_on():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("top_k", 0),
-        ("top_k", VOCAB_SIZE + 1),
-        ("temperature", 0.0),
-        ("temperature", float("nan")),
-        ("top_p", 0.0),
-        ("top_p", 1.5),
-        ("seed", -1),
-        ("bpm", 0),
-        ("bpm", float("nan")),
-    ],
-)
-def test_impossible_settings_are_named(name, value):
-    with pytest.raises(OptionError, match=name):
-        SamplingSettings(**{name: value})
-
-
-@pytest.mark.parametrize(
     ("seeds", "length"),
     [([], 5), ([NOTHING, np.zeros(3, np.uint16)], 5), ([NOTHING], 0)],
     ids=["no seed", "several lengths", "no length"],

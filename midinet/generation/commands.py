@@ -1,0 +1,50 @@
+"""The command that composes a piece again, which every file carries."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from midinet.generation.prompts import Prompt
+from midinet.generation.request import Limit, Request
+from midinet.generation.settings import GrammarRules, SamplingSettings
+
+
+def command_for(
+    folder: Path, prompt: Prompt, settings: SamplingSettings, request: Request, limit: Limit
+) -> str:
+    """The command that composes a piece again.
+
+    Args:
+        folder: the model's.
+        prompt: what the piece goes on from.
+        settings: how it was sampled; their seed is the piece's own.
+        request: what else was asked for.
+        limit: how much was composed.
+    """
+    words = ["python", "generate.py", "-s", _as_typed(folder)]
+    if request.dataset is not None:
+        words += ["-d", str(request.dataset), "--song", prompt.name]
+    elif request.primer is not None:
+        words += ["--primer", prompt.name]
+    if prompt.name:
+        words += ["--seed_length", str(request.seed_length)]
+    if request.instruments is not None:
+        words += ["--instruments", request.instruments]
+    words += _as_options(settings) + ["--inclusive"] * request.inclusive
+    return shlex.join([*words, *limit.as_options(), "--seed", str(settings.seed)])
+
+
+def _as_typed(folder: Path) -> str:
+    """A model's folder as a command in the clone names it: no home folder goes into the music."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def _as_options(settings: SamplingSettings) -> list[str]:
+    rules = settings.rules or GrammarRules()
+    options: list[object] = ["-k", settings.top_k]
+    options += ["--temperature", settings.temperature, "--top_p", settings.top_p]
+    options += ["--max_silence", rules.max_silence_ms / 1000]
+    options += ["--max_note", rules.max_note_ms / 1000]
+    return [str(option) for option in options] + ["--full_length"] * (not rules.may_end)

@@ -1,0 +1,96 @@
+"""Composing pieces: what is asked of a model goes in, and music comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from midinet.backend import tf
+from midinet.codec.vocabulary import PAD
+from midinet.errors import OptionError
+from midinet.generation import sampling
+from midinet.generation.commands import command_for
+from midinet.generation.pieces import Piece, to_notes
+from midinet.generation.prompts import Prompt, time_ms
+from midinet.generation.request import Limit, Request
+from midinet.generation.settings import GrammarRules, SamplingSettings
+
+
+def compose_pieces(
+    model: sampling.Decoder,
+    folder: Path,
+    prompt: Prompt,
+    settings: SamplingSettings,
+    request: Request,
+) -> list[Piece]:
+    """Composes the pieces that are asked for; after Ctrl-C, what there is by then.
+
+    Args:
+        model: the model to sample from.
+        folder: its folder.
+        prompt: what each piece goes on from.
+        settings: how to sample; piece i uses their seed + i.
+        request: what is asked for.
+
+    Raises:
+        OptionError: more pieces than memory holds.
+        KeyboardInterrupt: Ctrl-C, before there was anything.
+    """
+    made, interrupted = _compose(model, [prompt.tokens] * request.num, settings, request)
+    rules = settings.rules or GrammarRules()
+    pieces = []
+    for index, tokens in enumerate(made):
+        # The same command must stop where Ctrl-C did.
+        limit = Limit(max(1, len(tokens)), None) if interrupted else request.limit
+        own = dataclasses.replace(settings, seed=settings.seed + index)
+        notes, seed_end_ms = to_notes(prompt.tokens, tokens, model.codec, rules, request.inclusive)
+        command = command_for(folder, prompt, own, request, limit)
+        pieces.append(Piece(notes, seed_end_ms, own.seed, command))
+    return pieces
+
+
+def _compose(
+    model: sampling.Decoder,
+    prompts: list[np.ndarray],
+    settings: SamplingSettings,
+    request: Request,
+) -> tuple[list[np.ndarray], bool]:
+    """The new tokens of each piece, until all have ended or are long enough, or Ctrl-C.
+
+    Returns:
+        The tokens, and whether Ctrl-C came.
+    """
+    limit = request.limit
+    total = limit.tokens * len(prompts) if limit.seconds is None else None
+    made = np.empty((len(prompts), 0), np.uint16)
+    interrupted = False
+    try:
+        with tqdm(total=total, unit=" tokens", disable=not request.progress) as bar:
+            for part in sampling.stream(model, prompts, limit.tokens, settings=settings):
+                made = np.concatenate([made, part], axis=1)
+                heard_s = time_ms(made)[:, -1] / 1000
+                has_ended = made[:, -1] == PAD
+                bar.set_postfix_str(_describe_progress(heard_s, has_ended, limit), refresh=False)
+                bar.update(part.size)
+                if limit.is_reached(heard_s, has_ended):
+                    break
+    except tf.errors.ResourceExhaustedError as error:
+        raise OptionError(
+            f"out of memory composing {len(prompts)} at once: take fewer (num), or a smaller model"
+        ) from error
+    except KeyboardInterrupt:
+        if not made.size:
+            raise
+        interrupted = True
+        print("midinet: interrupted, writing what there is", file=sys.stderr)
+    return [limit.cut(sampling.trim_at_pad(piece)) for piece in made], interrupted
+
+
+def _describe_progress(heard_s: np.ndarray, has_ended: np.ndarray, limit: Limit) -> str:
+    """How much music there is of the shortest piece that goes on; of the longest if none does."""
+    shown_s = heard_s.max() if has_ended.all() else heard_s[~has_ended].min()
+    return f"{shown_s:.0f}{'' if limit.seconds is None else f' of {limit.seconds:g}'} s of music"

@@ -1,0 +1,154 @@
+"""What a caller asks of `midinet.generate`, checked before TensorFlow starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import melodic_substitute
+from midinet.errors import OptionError
+from midinet.generation.prompts import SeedLength, time_ms
+from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.midi.general_midi import find_instruments
+
+_LONGEST_S = 86_400
+_MOST_TOKENS_A_SECOND = 1_000  # ten times what dense music takes; bounds what --seconds may cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """How much to compose: some tokens, or as many as some time of music takes.
+
+    Attributes:
+        tokens: the most tokens to make per piece.
+        seconds: so much music, about; None: only tokens count.
+    """
+
+    tokens: int
+    seconds: float | None
+
+    @classmethod
+    def checked(cls, length: int, seconds: float | None) -> Limit:
+        """A limit of `length` tokens, or of some seconds.
+
+        Raises:
+            OptionError: nothing, or more than a day.
+        """
+        if length < 1:
+            raise OptionError(f"length is {length}: it must be at least 1 token")
+        if seconds is None:
+            return cls(length, None)
+        if not 0 < seconds <= _LONGEST_S:
+            raise OptionError(f"seconds is {seconds:g}: it must be above 0 and at most a day")
+        return cls(int(seconds * _MOST_TOKENS_A_SECOND) + 1, seconds)
+
+    def as_options(self) -> list[str]:
+        """The options of the script that say the same."""
+        return (
+            ["-l", str(self.tokens)] if self.seconds is None else ["--seconds", str(self.seconds)]
+        )
+
+    def is_reached(self, heard_s: np.ndarray, has_ended: np.ndarray) -> bool:
+        """Whether all pieces have ended or are long enough; tokens are counted elsewhere."""
+        return self.seconds is not None and bool((has_ended | (heard_s >= self.seconds)).all())
+
+    def cut(self, tokens: np.ndarray) -> np.ndarray:
+        """The tokens of a piece within the limit."""
+        return tokens if self.seconds is None else tokens[time_ms(tokens) < self.seconds * 1000]
+
+
+@dataclasses.dataclass
+class Request:
+    """The arguments of `midinet.generate`, whose docstring describes them.
+
+    Attributes:
+        limit: how much to compose.
+        seed_cut: how much of the song or the primer to go on from.
+
+    Raises:
+        OptionError: an argument is impossible, or does not go with another one.
+    """
+
+    length: int
+    top_k: int
+    save_directory: str | Path | None
+    dataset: str | Path | None
+    inclusive: bool
+    primer: str | Path | None
+    song: str | None
+    seed_length: int | str
+    seconds: float | None
+    full_length: bool
+    temperature: float
+    top_p: float
+    seed: int
+    num: int
+    instruments: str | None
+    max_silence: float
+    max_note: float
+    output: str | Path
+    plot: bool
+    wav: bool
+    html: bool
+    soundfont: str | Path | None
+    progress: bool
+    limit: Limit = dataclasses.field(init=False)
+    seed_cut: SeedLength = dataclasses.field(init=False)
+    _players: tuple[list[int], bool] | None = dataclasses.field(init=False)
+    _settings: SamplingSettings = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seed_cut = SeedLength.parse(self.seed_length)
+        if self.num < 1:
+            raise OptionError(f"num is {self.num}: it must be at least 1 piece")
+        if self.primer is not None and self.dataset is not None:
+            raise OptionError("primer and dataset: a piece can go on from one of them only")
+        if self.song is not None and self.dataset is None:
+            raise OptionError(f"song {self.song!r}: name the data set that holds it too")
+        self._players = None if self.instruments is None else find_instruments(self.instruments)
+        silence_ms = _to_ms("max_silence", self.max_silence)
+        note_ms = _to_ms("max_note", self.max_note)
+        rules = GrammarRules(None, silence_ms, note_ms, may_end=not self.full_length)
+        self._settings = SamplingSettings(
+            self.top_k, self.temperature, self.top_p, self.seed, rules
+        )
+        self.limit = Limit.checked(self.length, self.seconds)
+        if self.soundfont is not None and not (self.wav or self.html):
+            raise OptionError(
+                f"soundfont {self.soundfont}: it needs --wav or --html, which play the music with "
+                "it"
+            )
+
+    def settings_for(self, codec: CodecSettings) -> SamplingSettings:
+        """How to sample tokens that mean what `codec` says.
+
+        Raises:
+            OptionError: only percussion may play, of which the model knows nothing.
+        """
+        if self._players is None:
+            return self._settings
+        programs = _as_programs(*self._players, codec)
+        rules = dataclasses.replace(self._settings.rules or GrammarRules(), programs=programs)
+        return dataclasses.replace(self._settings, rules=rules)
+
+
+def _as_programs(programs: list[int], percussion: bool, codec: CodecSettings) -> tuple[int, ...]:
+    """Instruments as the codec writes them: percussion takes a program, whose own moves on."""
+    drums = codec.drum_program
+    if drums is None:
+        if not programs:
+            raise OptionError("instruments: this model knows no percussion, so name others too")
+        return tuple(programs)
+    substitute = melodic_substitute(drums)
+    melodic = {substitute if program == drums else program for program in programs}
+    return tuple(sorted(melodic | ({drums} if percussion else set())))
+
+
+def _to_ms(name: str, seconds: float) -> int:
+    if not math.isfinite(seconds):
+        raise OptionError(f"{name} is {seconds:g}: it must be a number of seconds")
+    return round(seconds * 1000)

@@ -1,0 +1,81 @@
+"""What a caller asks for: amounts of music and the instruments that may play."""
+
+import numpy as np
+import pytest
+
+from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import DRUM_PROGRAM, TIME_SHIFT
+from midinet.errors import OptionError
+from midinet.generation.request import Limit, Request
+
+DEFAULTS = {
+    "length": 100,
+    "top_k": 8,
+    "save_directory": None,
+    "dataset": None,
+    "inclusive": False,
+    "primer": None,
+    "song": None,
+    "seed_length": 512,
+    "seconds": None,
+    "full_length": False,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "seed": 3,
+    "num": 1,
+    "instruments": None,
+    "max_silence": 3.0,
+    "max_note": 20.0,
+    "output": "output",
+    "plot": False,
+    "wav": False,
+    "html": False,
+    "soundfont": None,
+    "progress": False,
+}
+
+
+def test_a_limit_in_seconds_ends_when_every_piece_is_long_enough_or_has_ended():
+    limit = Limit.checked(100, 2.0)
+    heard_s, has_ended = np.array([1.5, 2.0]), np.array([False, False])
+    assert not limit.is_reached(heard_s, has_ended)
+    assert limit.is_reached(heard_s, np.array([True, False]))
+    assert limit.is_reached(heard_s + 1, has_ended)
+    assert not Limit.checked(100, None).is_reached(heard_s + 1, has_ended)
+
+
+def test_a_limit_cuts_what_comes_after_its_time():
+    second = TIME_SHIFT.end - 1
+    tokens = np.array([276, 60, second, 62, second, 64], np.uint16)
+    assert Limit.checked(100, 1.5).cut(tokens).tolist() == tokens[:4].tolist()
+    assert Limit.checked(100, None).cut(tokens).tolist() == tokens.tolist()
+
+
+@pytest.mark.parametrize(
+    ("limit", "options"),
+    [(Limit.checked(70, None), ["-l", "70"]), (Limit.checked(70, 2.5), ["--seconds", "2.5"])],
+)
+def test_a_limit_is_told_as_options(limit, options):
+    assert limit.as_options() == options
+
+
+@pytest.mark.parametrize(
+    ("instruments", "drum_program", "programs"),
+    [
+        (None, DRUM_PROGRAM, None),
+        ("40, drums", DRUM_PROGRAM, (40, DRUM_PROGRAM)),
+        ("117", DRUM_PROGRAM, (118,)),  # 117 stands for percussion: its neighbour plays
+        ("117, drums", None, (117,)),
+    ],
+)
+def test_instruments_become_the_programs_of_the_codec(instruments, drum_program, programs):
+    request = Request(**{**DEFAULTS, "instruments": instruments})
+    settings = request.settings_for(CodecSettings(drum_program))
+    assert settings.rules.programs == programs
+    assert settings.seed == 3
+
+
+def test_percussion_alone_is_nothing_for_a_model_that_knows_none():
+    request = Request(**{**DEFAULTS, "instruments": "drums"})
+    with pytest.raises(OptionError, match="knows no percussion"):
+        request.settings_for(CodecSettings(None))
