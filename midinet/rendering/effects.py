@@ -26,6 +26,8 @@ def add_reverb(sound: np.ndarray, sends: np.ndarray, sample_rate: int) -> None:
         sends: `(frames,)` float32, what goes into the reverb.
         sample_rate: in Hz.
     """
+    if not sends.any():
+        return
     length = min(_CHUNK_FRAMES, int(1.2 * _REVERB_DECAY_S * sample_rate))
     noise = np.random.default_rng(1).standard_normal((3, length))
     shared = np.sqrt([[_REVERB_SHARED], [1 - _REVERB_SHARED]])

@@ -26,7 +26,7 @@ from midinet.rendering.player_sounds import PlayerSounds
 from midinet.rendering.soundfont import SoundFont, find_bundled_soundfont, read_soundfont
 from midinet.rendering.style import drawable, nth_colour
 
-_SCRIPTS = ("sound.js", "roll.js", "controls.js")
+_SCRIPTS = ("envelopes.js", "sound.js", "roll.js", "controls.js")
 _NOTEBOOK_HEIGHT_PX = 760
 
 # Loudness: the loud parts of a piece are brought to about this level.

@@ -29,8 +29,8 @@ class PlayerSounds:
     more than the longest note plays, and nothing after a loop.
 
     Attributes:
-        voices: what page/sound.js reads of each voice. Times are in seconds; `rate` is relative
-            to a buffer of 44100 Hz; loops are in frames, of which 0 means no loop.
+        voices: what the page's scripts read of each voice. Times are in seconds; `rate` is
+            relative to a buffer of 44100 Hz; loops are in frames, of which 0 means no loop.
     """
 
     def __init__(self, font: SoundFont):

@@ -1,15 +1,11 @@
 // Sound: the samples, the voices of each note, and a player that keeps time by the audio clock.
 
 const BUFFER_RATE = 44100; // of every buffer; a voice's rate makes up for what its sample has
-const SILENCE_DB = 100; // a SoundFont's decay and release times are those of a fall by so much
-const AUDIBLE_DB = 60; // below full scale: what is softer is not missed
 const LOOK_AHEAD_S = 1.5; // timers of a tab in the background fire once per second only
 const LEAD_S = 0.06; // from pressing play to the first note
 const FADE_S = 0.02; // short enough to be at once, long enough not to click
 const TAIL_S = 1.5; // what still sounds after the last note
 const SHORTEST_REST_S = 0.15; // of a held note that is worth striking again after a jump
-
-const fromDecibels = (db) => 10 ** (db / 20);
 
 /** The first index of an ascending array whose value is at least `value`. */
 function lowerBound(array, value) {
@@ -50,15 +46,6 @@ class SampleBank {
   }
 }
 
-/** Level of a voice's envelope, 0 to 1, `seconds` after its start while its key is held. */
-function envelopeLevel(voice, seconds) {
-  const attacked = seconds - voice.delay;
-  if (attacked < voice.attack) return Math.max(0, attacked / voice.attack);
-  const decayed = attacked - voice.attack - voice.hold;
-  if (decayed <= 0) return 1;
-  return fromDecibels(-Math.min(voice.sustainDb, (SILENCE_DB * decayed) / voice.decay));
-}
-
 /**
  * When each note is silenced by the next one of its exclusive class, in seconds of the piece: a
  * closed hi-hat ends an open one.
@@ -77,64 +64,6 @@ function findChoked(piece, voices) {
     }
   }
   return chokedAt;
-}
-
-/**
- * Draws a whole envelope onto a gain.
- *
- * Returns when the voice can no longer be heard, if it is amplified by `amplification` later.
- */
-function scheduleEnvelope(gain, voice, peak, start, release, amplification) {
-  const held = release - start;
-  const attackEnd = voice.delay + voice.attack;
-  const holdEnd = attackEnd + voice.hold;
-  const level = Math.max(envelopeLevel(voice, held), 1e-6);
-  gain.setValueAtTime(0, start);
-  gain.setValueAtTime(0, start + Math.min(voice.delay, held));
-  if (held <= attackEnd) {
-    gain.linearRampToValueAtTime(peak * level, release);
-  } else {
-    gain.linearRampToValueAtTime(peak, start + attackEnd);
-    if (held > holdEnd) {
-      const decayEnd = holdEnd + (voice.decay * voice.sustainDb) / SILENCE_DB;
-      gain.setValueAtTime(peak, start + holdEnd);
-      const end = Math.max(holdEnd + 0.001, Math.min(held, decayEnd));
-      gain.exponentialRampToValueAtTime(peak * level, start + end);
-    }
-    gain.setValueAtTime(peak * level, release);
-  }
-  const silent = release + Math.max(0.005, voice.release);
-  gain.exponentialRampToValueAtTime(peak * level * fromDecibels(-SILENCE_DB), silent);
-  // Releases take seconds, most of which nobody hears: voices that have faded cost as much as others.
-  const audibleDb = (gainNow) =>
-    Math.max(0, AUDIBLE_DB + 20 * Math.log10(gainNow * amplification + 1e-9));
-  const fadedOut = release + Math.max(0.005, (voice.release * audibleDb(peak * level)) / SILENCE_DB);
-  if (voice.sustainDb < audibleDb(peak)) return fadedOut;
-  const decayedOut = start + holdEnd + (voice.decay * audibleDb(peak)) / SILENCE_DB;
-  return Math.min(fadedOut, decayedOut);
-}
-
-/** Level of a voice's modulation envelope, 0 to 1, `seconds` after its start. */
-function modulationLevel(voice, seconds) {
-  const attacked = seconds - voice.modulationDelay;
-  if (attacked < voice.modulationAttack) return Math.max(0, attacked / voice.modulationAttack);
-  const decayed = attacked - voice.modulationAttack - voice.modulationHold;
-  return Math.max(voice.modulationSustain, 1 - Math.max(0, decayed) / voice.modulationDecay);
-}
-
-/** Draws a modulation envelope onto a detuning in cents: of a filter, or of the pitch. */
-function scheduleModulation(detune, voice, cents, start, release) {
-  const attackEnd = voice.modulationDelay + voice.modulationAttack;
-  const holdEnd = attackEnd + voice.modulationHold;
-  const decayEnd = holdEnd + (1 - voice.modulationSustain) * voice.modulationDecay;
-  const held = release - start;
-  detune.setValueAtTime(0, start);
-  for (const corner of [voice.modulationDelay, attackEnd, holdEnd, decayEnd, held]) {
-    if (corner > held) continue;
-    detune.linearRampToValueAtTime(cents * modulationLevel(voice, corner), start + corner);
-  }
-  const level = modulationLevel(voice, held);
-  detune.linearRampToValueAtTime(0, release + level * voice.modulationRelease);
 }
 
 /** The audio graph of one piece in one context: voices -> panners -> instruments -> output. */
