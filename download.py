@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         download(options.dataset, options.output, options.archive)
 
-    return cli.run(action)
+    return cli.run(action, parser)
 
 
 if __name__ == "__main__":

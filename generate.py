@@ -5,7 +5,11 @@ from midinet import cli
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line, composes, and returns the exit status."""
-    parser = cli.Parser(__doc__, usage="generate.py [options]")
+    meant_by = {"-i": "--primer takes a MIDI file", "-m": "-s takes the model"}
+    parser = cli.Parser(__doc__, meant_by, usage="generate.py [options]")
+    parser.add_argument(
+        "--list", metavar="WHAT", help="show all instruments, or the songs of -d, and stop"
+    )
     add = parser.add_argument_group("model and amount").add_argument
     default = "(default: midinet_model, else the demo)"
     add("-s", "--save_directory", metavar="FOLDER", help=f"model {default}")
@@ -36,14 +40,21 @@ def main(argv: list[str] | None = None) -> int:
     add("--wav", action="store_true", help="play each into a WAV file")
     add("--html", action="store_true", help="make a page that plays the music in a browser")
     add("--soundfont", metavar="FILE", help="sounds for --wav and --html (default: one found)")
-    options = parser.parse_args(argv)
+    options = vars(parser.parse_args(argv))
+    what = options.pop("list")
 
-    def action() -> None:
-        from midinet import generate  # here, so that a missing package becomes one line
+    def action() -> None:  # imports here, so that a missing package becomes one line
+        if what is not None:
+            from midinet.generation.listing import show_list
 
-        generate(**vars(options))
+            print(show_list(what, options["dataset"]))
+            return
 
-    return cli.run(action)
+        from midinet import generate
+
+        generate(**options)
+
+    return cli.run(action, parser)
 
 
 if __name__ == "__main__":

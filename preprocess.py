@@ -6,7 +6,8 @@ from midinet.codec.vocabulary import DRUM_PROGRAM
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = cli.Parser(__doc__)
+    folders = "-i takes the folder of MIDI files, and -o the data set to make"
+    parser = cli.Parser(__doc__, {"-d": folders, "-s": folders})
     parser.add_argument("-i", "--input", required=True, help="folder of MIDI files")
     parser.add_argument("-o", "--output", required=True, help="data set folder to make")
     parser.add_argument(
@@ -36,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             exclude=options.exclude,
             workers=options.workers,
             overwrite=options.overwrite,
-        )
+        ),
+        parser,
     )
 
 

@@ -8,7 +8,8 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as shells count it
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = cli.Parser(__doc__, usage="train.py -e N -d FOLDER [options]")
+    meant_by = {"-i": "-d takes the data set", "-o": "-s takes the folder to make"}
+    parser = cli.Parser(__doc__, meant_by, usage="train.py -e N -d FOLDER [options]")
     add = parser.add_argument
     add(
         "-e",
@@ -20,8 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add("-s", "--save_directory", default="midinet_model", metavar="FOLDER", help="model to make")
     add("-d", "--dataset", required=True, metavar="FOLDER", help="made by preprocess.py")
-    add("--restore", action="store_true", help="go on with the interrupted run in -s")
-    add("--parameters", default="parameters.json", metavar="FILE", help="hyperparameters")
+    add("--restore", action="store_true", help="resume the interrupted run in -s")
+    add("--parameters", metavar="FILE", help="hyperparameters (default: parameters.json, if there)")
     add(
         "--init_from", metavar="FOLDER", help="start from the weights of this model (default: none)"
     )
@@ -50,7 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
 
     def action() -> None:
-        from midinet.training.train import TrainingInterrupted, train
+        from midinet.training.options import check_options
+
+        switches = ("restore", "save_memory")
+        check_options(**{name: options[name] for name in options if name not in switches})
+
+        from midinet.training.train import TrainingInterrupted, train  # starts TensorFlow
 
         try:
             train(**options)
@@ -58,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"midinet: {stop}", file=sys.stderr)
             sys.exit(EXIT_BY_SIGNAL + stop.signal_number)
 
-    return cli.run(action)
+    return cli.run(action, parser)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from midinet.errors import CorpusError, ModelError
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")  # of file names, in lower case
 DESCRIPTION_FILE = "dataset.json"  # of a data set
 WEIGHTS_FILE = "model.weights.h5"  # of a model
+CHECKPOINTS_FOLDER = "checkpoints"  # of a model's training
+RELEASED_MODEL = "midinet_model_trained"  # where the README puts the model released in 2021
 
 
 class Kind(enum.StrEnum):
@@ -25,6 +27,8 @@ class Kind(enum.StrEnum):
     FILE = "it is a file"
     DATA_SET = "it is a data set"
     MODEL = "it is a model"
+    RELEASED_MODEL = "it is a model of 2021"
+    RUN = "no epoch of its training has ended yet"
     MIDI = "it is a folder of MIDI files"
     EMPTY = "it is empty"
     OTHER = "it is a folder of something else"
@@ -38,6 +42,10 @@ def kind_of(path: Path) -> Kind:
         return Kind.DATA_SET
     if (path / WEIGHTS_FILE).is_file():
         return Kind.MODEL
+    if (path / "variables" / "variables.index").is_file() or next(path.glob("ckpt-*.index"), None):
+        return Kind.RELEASED_MODEL
+    if next((path / CHECKPOINTS_FOLDER).glob("*.npz"), None):
+        return Kind.RUN
     if next(midi_files(path), None):
         return Kind.MIDI
     return Kind.OTHER if any(path.iterdir()) else Kind.EMPTY
@@ -148,6 +156,10 @@ def no_data_set(folder: Path) -> CorpusError:
         way = f"preprocess.py -i <midi folder> -o {name} makes one{_hint(folder)}"
     elif kind == Kind.FILE and (folder.parent / DESCRIPTION_FILE).is_file():
         way = f"name its folder, {folder.parent}"
+    elif kind == Kind.FILE and is_midi_name(folder.name):
+        way = (
+            "generate.py --primer continues a MIDI file, preprocess.py makes a data set of a folder"
+        )
     else:
         way = "name the folder that preprocess.py made"
     what = f"no {DESCRIPTION_FILE}" if kind == Kind.OTHER else kind
@@ -157,9 +169,13 @@ def no_data_set(folder: Path) -> CorpusError:
 def no_model(folder: Path) -> ModelError:
     """Makes the error for a folder that should be a model but is not."""
     kind = kind_of(folder)
-    if kind == Kind.MISSING:
-        name = shlex.quote(str(folder))
+    name = shlex.quote(str(folder))
+    if kind == Kind.MISSING and folder.name == RELEASED_MODEL:
+        way = f"python download.py -d released_model -o {name} downloads the model of 2021"
+    elif kind == Kind.MISSING:
         way = f"train.py -e 100 -d <data set> -s {name} makes one{_hint(folder)}"
+    elif kind == Kind.RUN:
+        way = f"train.py with the options of that run, -s {name} and --restore resumes it"
     elif kind == Kind.FILE and (folder.parent / WEIGHTS_FILE).is_file():
         way = f"name its folder, {folder.parent}"
     else:

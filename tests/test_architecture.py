@@ -64,6 +64,8 @@ def imports_of(path: Path) -> Iterator[Import]:
             assert not node.level, f"{path}: relative import in line {node.lineno}"
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
+                if name == "midinet.__version__":  # a constant, which knows no room
+                    continue
                 yield Import(name if name in MODULES else str(node.module), is_type_checking)
         for child in ast.iter_child_nodes(node):
             yield from visit(child, is_type_checking)

@@ -22,7 +22,7 @@ def command_for(
         request: what else was asked for.
         limit: how much was composed.
     """
-    words = ["python", "generate.py", "-s", _as_typed(folder)]
+    words = ["python", "generate.py", "-s", as_typed(folder)]
     if request.dataset is not None:
         words += ["-d", str(request.dataset), "--song", prompt.name]
     elif request.primer is not None:
@@ -35,7 +35,7 @@ def command_for(
     return shlex.join([*words, *limit.as_options(), "--seed", str(settings.seed)])
 
 
-def _as_typed(folder: Path) -> str:
+def as_typed(folder: Path) -> str:
     """A model's folder as a command in the clone names it: no home folder goes into the music."""
     here = Path.cwd()
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

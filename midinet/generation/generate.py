@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from midinet.codec.settings import CodecSettings
 from midinet.errors import ModelError
 from midinet.folders import Kind, kind_of, no_model
+from midinet.generation.commands import as_typed
 from midinet.generation.listening import (
     describe_model,
     how_to_listen,
@@ -101,6 +103,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     request = Request(**locals())  # its fields are the parameters
     folder = find_model(save_directory)
     check_output(Path(output))
+    open_prompt(request, CodecSettings())  # finds mistakes; the codec of the model is not known yet
     _check_packages(request)
 
     # Here, not above: these start TensorFlow.
@@ -140,14 +143,16 @@ def find_model(folder: str | Path | None) -> Path:
     Raises:
         ModelError: none was named, and there is none; or what was named is something else.
     """
+    is_default = folder is None
+    if is_default and kind_of(DEFAULT_MODEL) not in (Kind.MISSING, Kind.EMPTY):
+        folder = DEFAULT_MODEL
     if folder is not None:
-        # TensorFlow, which takes seconds to start, finds out about the others.
-        if kind_of(Path(folder)) not in (Kind.MODEL, Kind.OTHER):
-            raise no_model(Path(folder))
+        if kind_of(Path(folder)) not in (Kind.MODEL, Kind.RELEASED_MODEL):
+            demo = f"; -s {as_typed(DEMO_MODEL)} takes the demo model" if is_default else ""
+            raise ModelError(f"{no_model(Path(folder))}{demo}")
         return Path(folder)
-    for candidate in (DEFAULT_MODEL, DEMO_MODEL):
-        if (candidate / "parameters.json").is_file():
-            return candidate
+    if kind_of(DEMO_MODEL) == Kind.MODEL:
+        return DEMO_MODEL
     raise ModelError(
         f"there is no model yet (none in {DEFAULT_MODEL}, and no demo model): "
         f"train one with train.py -s {DEFAULT_MODEL}, or name one with -s"

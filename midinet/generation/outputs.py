@@ -13,6 +13,13 @@ from midinet.errors import MidinetError, OptionError
 from midinet.folders import existing_part
 from midinet.midi.notes import Notes
 
+# Suffixes of files that a user may hope for, and the option that writes something like it.
+_OPTION_FOR = {
+    **dict.fromkeys((".aac", ".flac", ".m4a", ".mp3", ".ogg", ".wav"), "--wav"),
+    **dict.fromkeys((".jpeg", ".jpg", ".pdf", ".png", ".svg"), "--plot"),
+    **dict.fromkeys((".htm", ".html"), "--html"),
+}
+
 
 def check_output(output: Path) -> None:
     """Refuses what can't be a place for music, and makes nothing yet.
@@ -20,10 +27,11 @@ def check_output(output: Path) -> None:
     Raises:
         OptionError: it names a sound, a picture or a page, or lies in what is no folder.
     """
-    if output.suffix.lower() in (".wav", ".png", ".html"):
+    option = _OPTION_FOR.get(output.suffix.lower())
+    if option and not output.is_dir():
         raise OptionError(
             f"output is {output}: it takes a folder, or a name that ends in .mid; "
-            f"a {output.suffix} comes to lie beside the music"
+            f"{option} writes its file beside the music"
         )
     folder = output.parent if _is_file_name(output) else output
     there = existing_part(folder)

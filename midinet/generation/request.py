@@ -109,6 +109,8 @@ class Request:
             raise OptionError("primer and dataset: a piece can go on from one of them only")
         if self.song is not None and self.dataset is None:
             raise OptionError(f"song {self.song!r}: name the data set that holds it too")
+        if self.inclusive and self.primer is None and self.dataset is None:
+            raise OptionError("inclusive: without -d or --primer there is nothing to put in front")
         self._players = None if self.instruments is None else find_instruments(self.instruments)
         silence_ms = _to_ms("max_silence", self.max_silence)
         note_ms = _to_ms("max_note", self.max_note)

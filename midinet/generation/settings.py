@@ -81,7 +81,10 @@ class SamplingSettings:
                 f"top_k is {self.top_k}: choose among 1 to {VOCAB_SIZE} tokens, the vocabulary"
             )
         if not 0 < self.temperature < math.inf:
-            raise OptionError(f"temperature is {self.temperature:g}: it must be above 0")
+            raise OptionError(
+                f"temperature is {self.temperature:g}: it must be above 0; "
+                "to always take the likeliest token, choose -k 1"
+            )
         if not 0 < self.top_p <= 1:
             raise OptionError(f"top_p is {self.top_p:g}: it must be above 0 and at most 1")
         if self.bpm is not None and not MIN_BPM <= self.bpm <= MAX_BPM:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(report(first, *others, **options))
 
-    return cli.run(action)
+    return cli.run(action, parser)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import numpy as np
 
 from midinet.backend import keras, tf
 from midinet.errors import OptionError, TrainingError
-
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+from midinet.training.options import PRECISIONS
 
 # GPUs of these compute capabilities have fast units for the format.
 BFLOAT16_CAPABILITY = (8, 0)

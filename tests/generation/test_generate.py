@@ -406,7 +406,7 @@ def test_the_model_is_the_one_named_or_the_one_here_or_the_demo(tmp_path, monkey
         generation.find_model(None)
     for folder in (demo, tmp_path / "midinet_model"):
         folder.mkdir()
-        (folder / "parameters.json").touch()
+        (folder / "model.weights.h5").touch()
         assert generation.find_model(None).resolve() == folder
     assert generation.find_model(demo) == demo
     with pytest.raises(ModelError, match="named holds no model"):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import midinet
+
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = ("download.py", "preprocess.py", "train.py", "generate.py", "midinet/report/__main__.py")
 MODULES = {"midinet/report/__main__.py": "midinet.report"}
@@ -56,7 +58,7 @@ def test_an_older_python_is_named(script):
         ("download.py", ["-d", "freedoom", "-o", "new", "--archive", "none"], "requests"),
         ("download.py", ["-d", "freedoom", "-o", "new", "--archive", "none"], "tqdm"),
         ("preprocess.py", ["-i", "raw", "-o", "new"], "numpy"),
-        ("train.py", ["-e", "1", "-d", "data"], "keras"),
+        ("train.py", ["-e", "1", "-d", "DATA"], "keras"),
         ("generate.py", ["-s", "model"], "tensorflow"),
         ("generate.py", ["-s", "model"], "mido"),
         ("generate.py", ["-s", "model", "--plot"], "matplotlib"),
@@ -65,9 +67,10 @@ def test_an_older_python_is_named(script):
         ("midinet/report/__main__.py", ["raw"], "matplotlib"),
     ],
 )
-def test_a_missing_package_is_named_before_any_work(tmp_path, script, arguments, package):
+def test_a_missing_package_is_named_before_any_work(tmp_path, dataset, script, arguments, package):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.weights.h5").touch()
+    arguments = [str(dataset) if word == "DATA" else word for word in arguments]
     result = run(script, *arguments, before=f"sys.modules[{package!r}] = None", folder=tmp_path)
     assert_one_line(result, f"the package '{package}' is not installed: pip install -r")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["model", "model.weights.h5"]
@@ -89,6 +92,15 @@ def test_a_missing_package_is_named_before_any_work(tmp_path, script, arguments,
         ("train.py", ["-e", "1", "-d", "x", "--init_from="], "--init_from: its value is empty"),
         ("generate.py", ["--primer", ""], "--primer: its value is empty"),
         ("midinet/report/__main__.py", [""], "A: its value is empty"),
+        ("generate.py", ["-n", "4"], "there is no option -n: did you mean --num?"),
+        ("generate.py", ["-x"], "there is no option -x;"),
+        ("generate.py", ["mine.mid"], "belongs to no option: did you mean --primer mine.mid?"),
+        ("generate.py", ["what"], "what belongs to no option;"),
+        ("preprocess.py", ["-d", "raw"], "no option -d: -i takes the folder of MIDI files, and -o"),
+        ("preprocess.py", ["my raw", "data"], "did you mean -i 'my raw'?"),
+        ("train.py", ["-e", "5", "data"], "data belongs to no option: did you mean -d data?"),
+        ("train.py", ["-i", "data"], "there is no option -i: -d takes the data set"),
+        ("download.py", ["freedoom"], "did you mean -d freedoom?"),
     ],
 )
 def test_a_slip_of_the_keyboard_is_named(tmp_path, script, arguments, message):
@@ -97,18 +109,47 @@ def test_a_slip_of_the_keyboard_is_named(tmp_path, script, arguments, message):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
+def test_the_version_is_shown(script):
+    result = run(script, "--version")
+    assert (result.returncode, result.stdout) == (0, f"midinet {midinet.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train.py", ["-e", "0", "-d", "x"], "-e is 0: it must be at least 1"),
+        ("train.py", ["--epochs=0", "-d", "x"], "--epochs is 0: it must"),
+        ("train.py", ["-e", "1", "-d", "x", "--checkpoint_every", "-1"], "--checkpoint_every is"),
+        ("generate.py", ["-l", "0"], "-l is 0: it must be at least 1 token"),
+        ("generate.py", ["-l0"], "--length is 0: it must be at least 1 token"),
+        ("generate.py", ["--seconds", "0"], "--seconds is 0: it must be above 0"),
+        (
+            "generate.py",
+            ["-d", "x", "--primer", "y"],
+            "--primer and -d: a piece can go on from",
+        ),
+        ("preprocess.py", ["-i", "x", "-o", "y", "--workers", "0"], "--workers is 0: it must"),
+        ("midinet/report/__main__.py", ["x", "--seconds", "0"], "--seconds is 0: it must be"),
+    ],
+)
+def test_a_message_names_an_option_as_it_was_typed(tmp_path, script, arguments, message):
+    assert_one_line(run(script, *arguments, folder=tmp_path), f"midinet: {message}")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help_fits_one_screen(script):
     result = run(script, "--help", environment={"COLUMNS": "80"})
     assert result.returncode == 0
-    assert result.stdout.count("\n") <= (40 if script == "generate.py" else 24)
+    assert result.stdout.count("\n") <= (44 if script == "generate.py" else 24)
 
 
 @pytest.mark.parametrize("then", ["raise ImportError('initialization failed')", "pass"])
 @pytest.mark.parametrize(
     ("script", "arguments"),
-    [("train.py", ["-e", "1", "-d", "data"]), ("generate.py", ["-s", "model"])],
+    [("train.py", ["-e", "1", "-d", "DATA"]), ("generate.py", ["-s", "model"])],
 )
-def test_ctrl_c_while_tensorflow_starts_is_one_line(tmp_path, script, arguments, then):
+def test_ctrl_c_while_tensorflow_starts_is_one_line(tmp_path, dataset, script, arguments, then):
+    arguments = [str(dataset) if word == "DATA" else word for word in arguments]
     # What native modules make of Ctrl-C, and after a notice of the kind TensorFlow shows.
     (tmp_path / "keras.py").write_text(
         "import os, signal, time\n"
@@ -127,10 +168,10 @@ def test_ctrl_c_while_tensorflow_starts_is_one_line(tmp_path, script, arguments,
     assert_one_line(result, "interrupted", status=130)
 
 
-def test_a_package_that_can_not_be_loaded_is_named(tmp_path):
+def test_a_package_that_can_not_be_loaded_is_named(dataset, tmp_path):
     (tmp_path / "keras.py").write_text("raise ImportError('DLL load failed\\n\\nlong story')\n")
     before = f"sys.path.insert(0, {str(tmp_path)!r})"
-    result = run("train.py", "-e", "1", "-d", "data", before=before, folder=tmp_path)
+    result = run("train.py", "-e", "1", "-d", dataset, before=before, folder=tmp_path)
     assert result.stderr.splitlines()[-1].startswith("midinet: a package can't be loaded (DLL lo")
     assert "Traceback" not in result.stderr
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import generate as script
+from midinet.data.corpus import open_corpus
+from midinet.midi.general_midi import PROGRAM_NAMES
 from midinet.midi.reader import read_midi
 
 REPOSITORY = Path(__file__).parents[2]
@@ -75,9 +77,9 @@ def test_ctrl_c_writes_what_there_is(model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-k", "0"], "top_k is 0"),
-        (["-k", "9999"], "top_k is 9999"),
-        (["-l", "-1"], "length is -1"),
+        (["-k", "0"], "-k is 0"),
+        (["-k", "9999"], "-k is 9999"),
+        (["-l", "-1"], "-l is -1"),
         (["-l", "many"], "many"),
         (["--seed_length", "some"], "seed_length is some"),
         (["--instruments", "kazoo"], "kazoo"),
@@ -90,10 +92,29 @@ def test_ctrl_c_writes_what_there_is(model_folder, tmp_path):
         (["-s", "m/model.weights.h5"], "(it is a file): name its folder, m"),
         (["-s", "m", "--max_silence", "nan"], "max_silence is nan: it must be a number"),
         (["-s", "m", "--max_note", "1e9"], "max_note is 1e+09 seconds: it must be"),
-        (["-s", "m", "-o", "notes.txt"], "notes.txt is a file: it takes a folder, or a name"),
+        (["-s", "m", "-o", "notes.txt"], "-o is notes.txt, and notes.txt is a file: it takes"),
         (["-s", "m", "-o", "notes.txt/a.mid"], "notes.txt is a file"),
         (["-s", "m", "-o", "song.wav"], "song.wav: it takes a folder, or a name that ends in .mid"),
-        (["-s", "m", "--soundfont", "a.sf2"], "soundfont a.sf2: it needs --wav"),
+        (["-s", "m", "-o", "song.mp3"], "-o is song.mp3: it takes a folder, or a name that ends"),
+        (["-s", "m", "-o", "song.PDF"], "in .mid; --plot writes its file beside the music"),
+        (["-s", "m", "--soundfont", "a.sf2"], "--soundfont a.sf2: it needs --wav"),
+        (["-s", "m", "--temperature", "0"], "always take the likeliest token, choose -k 1"),
+        (["-s", "m", "--inclusive"], "--inclusive: without -d or --primer there is nothing"),
+        (
+            ["-s", "m", "-d", "no set"],
+            "preprocess.py -i <midi folder> -o 'no set' makes",
+        ),
+        (["-s", "m", "-d", "raw/a.mid"], "(it is a file): generate.py --primer continues a MIDI"),
+        (["-s", "m", "--primer", "no.mid"], "no.mid: No such file or directory"),
+        (["-s", "m", "--primer", "raw"], "raw is a folder: a primer is one MIDI file"),
+        (["-s", "m", "--primer", "raw/a.mid"], "raw/a.mid: not a readable MIDI file"),
+        (["-s", "run"], "run holds no model (no epoch of its training has ended yet): train.py"),
+        (
+            ["-s", "midinet_model_trained"],
+            "python download.py -d released_model -o midinet_m",
+        ),
+        (["--list", "chords"], "--list is chords: it must be instruments or songs"),
+        (["--list", "songs"], "--list is songs: it needs a data set, named with -d"),
         (["-s", "m", "--wav", "--soundfont", "notes.txt"], "notes.txt is not a SoundFont"),
     ],
 )
@@ -102,8 +123,9 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
     monkeypatch.setattr("midinet.generation.generate.DEMO_MODEL", tmp_path / "no demo")
     monkeypatch.setattr("shutil.which", lambda program: program)
     before = ["data/dataset.json", "m/model.weights.h5", "notes.txt", "raw/a.mid"]
+    before += ["run/checkpoints/step-1.npz"]
     for name in before:
-        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     try:
         status = script.main(arguments)
@@ -119,23 +141,51 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
     assert not Path("output").exists()
 
 
-def test_options_are_checked_without_tensorflow(tmp_path):
+@pytest.mark.parametrize(
+    "mistake",
+    [["-k", "0"], ["-d", "no set"], ["--primer", "no.mid"], ["-d", "DATA", "--song", "nobody"]],
+)
+def test_options_are_checked_without_tensorflow(dataset, tmp_path, mistake):
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import generate; "
-        "generate.main(['-k', '0']); print('tensorflow' in sys.modules)"
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import generate; "
+        "status = generate.main(); print(status, 'tensorflow' in sys.modules)"
     )
+    arguments = [str(dataset) if word == "DATA" else word for word in mistake]
     result = subprocess.run(
-        [sys.executable, "-c", code, str(REPOSITORY)],
+        [sys.executable, "-c", code, str(REPOSITORY), *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert result.stdout.strip() == "False"
+    assert result.stdout.strip() == "1 False"
+
+
+def test_a_run_without_a_model_yet_is_not_passed_over_for_the_demo(tmp_path):
+    (tmp_path / "midinet_model" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "midinet_model" / "checkpoints" / "step-1.npz").touch()
+    result = generate(tmp_path, "-l", "10")
+    assert result.returncode == 1
+    assert "midinet_model holds no model (no epoch of its training has ended" in result.stderr
+    assert "takes the demo model" in result.stderr
+    assert not (tmp_path / "output").exists()
+
+
+def test_lists_show_what_other_options_take(dataset, tmp_path, capsys):
+    assert script.main(["--list", "instruments"]) == 0
+    shown = capsys.readouterr().out
+    for index, name in enumerate(PROGRAM_NAMES):
+        assert f"  {index:3}  {name}\n" in shown
+    assert "Percussion (drums)\n" in shown
+    assert script.main(["--list", "songs", "-d", str(dataset)]) == 0
+    corpus = open_corpus(dataset)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rsplit("  (")[0] for line in lines] == list(corpus.names)
+    assert lines[0].endswith(f"  ({len(corpus.song(0))} tokens)")
 
 
 def test_help_fits_one_screen(tmp_path):
     result = generate(tmp_path, "--help")
     assert result.returncode == 0
-    assert result.stdout.count("\n") <= 40
+    assert result.stdout.count("\n") <= 44
     assert "(default: 2500)" in result.stdout

@@ -117,19 +117,20 @@ def test_killed_ten_times_at_random(dataset, parameters, undisturbed, tmp_path):
     assert_same_run(tmp_path, undisturbed)
 
 
-def test_a_signal_becomes_its_exit_status(monkeypatch, capsys):
+def test_a_signal_becomes_its_exit_status(dataset, monkeypatch, capsys):
     def stopped(**_):
         raise TrainingInterrupted("stopped, saved", signal.SIGTERM)
 
     monkeypatch.setattr("midinet.training.train.train", stopped)
     with pytest.raises(SystemExit) as stop:
-        script.main(["-e", "1", "-d", "data"])
+        script.main(["-e", "1", "-d", str(dataset)])
     assert stop.value.code == 143
     assert capsys.readouterr().err == "midinet: stopped, saved\n"
 
 
 def test_the_command_line_of_2021_still_works(monkeypatch):
     seen = {}
+    monkeypatch.setattr("midinet.training.options.check_options", lambda **_: None)
     monkeypatch.setattr("midinet.training.train.train", lambda **options: seen.update(options))
     assert script.main(["-e", "250", "-s", "midinet_model", "-d", "rs_ost", "--restore"]) == 0
     assert (seen["epochs"], seen["save_directory"], seen["dataset"]) == (
@@ -147,7 +148,7 @@ def test_the_command_line_of_2021_still_works(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["-e", "0"], "epochs is 0"),
+        (["-e", "0"], "-e is 0"),
         (["-d", "nowhere"], "nowhere"),
         (["--parameters", "none.json"], "none.json"),
         (["--init_from", "nowhere"], "nowhere holds no model (no such folder): train.py -e 100"),
@@ -157,6 +158,11 @@ def test_the_command_line_of_2021_still_works(monkeypatch):
         (["-d", "MUSIC"], "(it is a folder of MIDI files): preprocess.py -i "),
         (["-d", "DATASET/dataset.json"], "(it is a file): name its folder, "),
         (["-s", "DATASET/tokens.npy/model"], "tokens.npy is a file: -s takes"),
+        (["-s", "DATASET"], "is a data set: -s takes a folder of its own for the model"),
+        (["-s", "MUSIC"], "is a folder of MIDI files: -s takes a folder of its own"),
+        (["-d", "song.mid"], "(no such folder): preprocess.py -i <midi folder> -o song.mid"),
+        (["--precision", "half"], "--precision is 'half': it must be one of auto, float32, "),
+        (["--patience", "0"], "--patience is 0: it must be at least 1"),
         (["--parameters", "DATASET/dataset.json"], "must be a JSON object"),
         (["--parameters", "none.json"], "No such file or directory: --parameters takes a file"),
         (["--parameters", "DATASET/tokens.npy"], "tokens.npy is not UTF-8 text"),
@@ -173,6 +179,20 @@ def test_bad_input_is_one_line(dataset, midi_folder, parameters, tmp_path, capsy
     assert errors.count("\n") == 1
     assert said in errors
     assert not (tmp_path / "new").exists()
+
+
+def test_options_are_checked_without_tensorflow(dataset, tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import train; "
+        "train.main(); print('tensorflow' in sys.modules)"
+    )
+    for mistake in (["-d", "nowhere"], ["--parameters", "nowhere"], ["--init_from", "nowhere"]):
+        command = [sys.executable, "-c", code, str(SCRIPT.parent), "-e", "1", "-d", str(dataset)]
+        result = subprocess.run(
+            [*command, *mistake], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert "nowhere" in result.stderr
+        assert result.stdout.strip() == "False"
 
 
 def test_a_full_disk_is_not_taken_for_full_memory(
