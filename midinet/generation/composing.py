@@ -14,14 +14,16 @@ from midinet.codec.vocabulary import PAD
 from midinet.errors import OptionError
 from midinet.generation import sampling
 from midinet.generation.commands import command_for
+from midinet.generation.costs import describe_cost
 from midinet.generation.pieces import Piece, to_notes
 from midinet.generation.prompts import Prompt, time_ms
 from midinet.generation.request import Limit, Request
 from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.model.music_transformer import MusicTransformer
 
 
 def compose_pieces(
-    model: sampling.Decoder,
+    model: MusicTransformer,
     folder: Path,
     prompt: Prompt,
     settings: SamplingSettings,
@@ -40,6 +42,9 @@ def compose_pieces(
         OptionError: more pieces than memory holds.
         KeyboardInterrupt: Ctrl-C, before there was anything.
     """
+    cost = describe_cost(model.parameters, request.num, len(prompt.tokens), request.limit)
+    if cost and request.progress:
+        print(cost, file=sys.stderr)
     made, interrupted = _compose(model, [prompt.tokens] * request.num, settings, request)
     rules = settings.rules or GrammarRules()
     pieces = []
