@@ -91,7 +91,10 @@ def encode(
 
 
 def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
-    """Rounds notes to the grid; a new onset ends the previous note of its slot."""
+    """Rounds notes to the grid.
+
+    A new onset ends the previous note of its slot, and sounds until the latest end of the two.
+    """
     program = notes.program.astype(np.int64)
     if drum_program is None:
         notes, program = notes[~notes.is_drum], program[~notes.is_drum]
@@ -109,6 +112,9 @@ def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
         start, end, slot, level = (field[by_onset] for field in (start, end, slot, level))
     order = np.argsort(slot, kind="stable")
     start, end, slot, level = (field.take(order) for field in (start, end, slot, level))
+    end = np.maximum(end, start + 1)
+    slot = slot.astype(np.int64)
+    end = np.maximum.accumulate(end + slot * _NEVER) - slot * _NEVER  # so far, in each slot
     # Of several notes that begin in one slot at one time, the last counts.
     same_slot = slot[1:] == slot[:-1]
     repeated = same_slot & (start[1:] == start[:-1])
@@ -116,10 +122,9 @@ def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
         kept = np.append(~repeated, True)
         start, end, slot, level = (field[kept] for field in (start, end, slot, level))
         same_slot = slot[1:] == slot[:-1]
-    end = np.maximum(end, start + 1)
     end[:-1] = np.where(same_slot, np.minimum(end[:-1], start[1:]), end[:-1])
     first_onset = start.min(initial=_NEVER)
-    return _GridNotes(start - first_onset, end - first_onset, slot.astype(np.int64), level)
+    return _GridNotes(start - first_onset, end - first_onset, slot, level)
 
 
 def _event_keys(notes: _GridNotes, drum_program: int | None) -> np.ndarray:

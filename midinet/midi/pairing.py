@@ -11,6 +11,7 @@ _SUSTAIN, _ALL_SOUND_OFF, _RESET_CONTROLLERS, _ALL_NOTES_OFF = 64, 120, 121, 123
 _NUM_CHANNELS = 16
 _CHANNEL_BIT = 32  # in sort keys, above the number of an event
 _PEDAL_DOWN = 64  # the least value of the sustain controller that holds
+_STRIKE_MS = 50.0  # a note-off this long after the latest stroke of its key ends all strokes
 
 
 class ChannelEvents(NamedTuple):
@@ -40,15 +41,19 @@ class PairedNotes(NamedTuple):
     program: np.ndarray
 
 
-def pair(events: ChannelEvents, sustain: bool) -> PairedNotes:
+def pair(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> PairedNotes:
     """Pairs note-ons with what ends them.
 
-    Equal pitches of a channel are released first in, first out. A note-on with velocity 0 is a
-    note-off, and a note-off that finds no note is ignored. All-notes-off (controller 123) is a
-    note-off for all; all-sound-off (120) ends even what the pedal holds.
+    Where a key is struck again while it still sounds, a note-off at least 50 ms after the latest
+    stroke ends all strokes, as in a synthesiser. So a lost note-off spoils one note and not every
+    later one. An earlier note-off belongs to the oldest stroke: such notes overlap on purpose, if
+    only just. A note-on with velocity 0 is a note-off, and a note-off that finds no note is
+    ignored. All-notes-off (controller 123) is a note-off for all; all-sound-off (120) ends even
+    what the pedal holds.
 
     Args:
-        events: the events of a song.
+        events: the N events of a song.
+        ms: `(N + 1,)` their times in milliseconds, and the end of the song.
         sustain: whether the sustain pedal holds released notes, until it goes up or the
             controllers are reset (121).
     """
@@ -64,7 +69,7 @@ def pair(events: ChannelEvents, sustain: bool) -> PairedNotes:
     end = np.empty(len(kind), np.int64)
     end[on] = silences.following(on)
     key = channel[notes].astype(np.uint16) << 7 | events.first[notes]
-    closed, closing = _first_in_first_out(key, silences.rank(notes), is_on[notes])
+    closed, closing = _match(key, silences.rank(notes), is_on[notes], ms[notes])
     end[notes[closed]] = notes[closing]
     end = end[on]
     if sustain:
@@ -135,18 +140,16 @@ class _ChannelMarks:
         return self._marks.take(self.rank(events))
 
 
-def _first_in_first_out(
-    key: np.ndarray, rank: np.ndarray, is_on: np.ndarray
+def _match(
+    key: np.ndarray, rank: np.ndarray, is_on: np.ndarray, ms: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs note-ons with note-offs of the same key and rank.
-
-    The n-th note-off that finds a note sounding closes the n-th note-on. A note-off finds none
-    exactly where offs outnumber ons by more than ever before.
+    """Finds the note-off of each note-on, among those of the same key and rank.
 
     Args:
         key: `(M,)` uint16, channel and pitch.
         rank: `(M,)`, grows with time inside a key; where it does, what still sounds is over.
         is_on: `(M,)` whether an event is a note-on.
+        ms: `(M,)` times in milliseconds.
 
     Returns:
         The note-ons that are closed, and the note-off of each.
@@ -155,18 +158,56 @@ def _first_in_first_out(
     key, rank, is_on = key.take(order), rank.take(order), is_on.take(order)
     begins = np.ones(len(key), bool)  # a group: what has key and rank in common
     begins[1:] = (key[1:] != key[:-1]) | (rank[1:] != rank[:-1])
-    first = np.flatnonzero(begins)
     if (begins[1:] | (is_on[1:] != is_on[:-1])).all():  # in most files they take turns
         closed = np.flatnonzero(is_on[:-1] & ~begins[1:])
         return order[closed], order[closed + 1]
 
+    ends_all = _ends_all(begins, is_on, ms.take(order))
+    begins[1:] |= ends_all[:-1]
+    on, off = _first_in_first_out(begins, is_on)
+    # What is still open at the end of a group ends there, if a note-off that ends all stands there.
+    last = np.append(np.flatnonzero(begins)[1:], len(begins)) - 1
+    open_on = is_on.copy()
+    open_on[on] = False
+    open_on = np.flatnonzero(open_on)
+    last_of_group = last[last.searchsorted(open_on)]
+    ended = ends_all[last_of_group]
+    on, off = np.append(on, open_on[ended]), np.append(off, last_of_group[ended])
+    return order[on], order[off]
+
+
+def _ends_all(begins: np.ndarray, is_on: np.ndarray, ms: np.ndarray) -> np.ndarray:
+    """Marks the note-offs that come at least _STRIKE_MS after the latest stroke of their group."""
+    latest = np.arange(len(is_on))
+    latest[~(is_on | begins)] = 0
+    np.maximum.accumulate(latest, out=latest)
+    # Rounded, since the times are not exact to the last bit.
+    is_late = np.round(ms - ms.take(latest), 6) >= _STRIKE_MS
+    ends_all: np.ndarray = is_late & ~is_on & is_on.take(latest)
+    return ends_all
+
+
+def _first_in_first_out(begins: np.ndarray, is_on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs note-ons with note-offs of the same group.
+
+    The n-th note-off that finds a note sounding closes the n-th note-on. A note-off finds none
+    exactly where offs outnumber ons by more than ever before.
+
+    Args:
+        begins: `(M,)` whether an event is the first of a group.
+        is_on: `(M,)` whether an event is a note-on.
+
+    Returns:
+        The note-ons that are closed, and the note-off of each.
+    """
+    first = np.flatnonzero(begins)
     group = np.cumsum(begins) - 1
     step = np.where(is_on, np.int8(1), np.int8(-1))
     balance = np.cumsum(step, dtype=np.int64)
     balance -= (balance[first] - step[first])[group]
     # The running minimum of each group: every group lies below all values of the one before it.
     np.minimum(balance, 0, out=balance)
-    balance -= group * (len(key) + 1)
+    balance -= group * (len(is_on) + 1)
     lowest = np.minimum.accumulate(balance, out=balance)
     finds = ~is_on
     finds[:1] = False
@@ -177,4 +218,4 @@ def _first_in_first_out(
     group = group[on]
     wanted = np.arange(len(on)) + (first_off - first_on)[group]
     closed = wanted < np.append(first_off, len(off))[group + 1]
-    return order[on[closed]], order[off[wanted[closed]]]
+    return on[closed], off[wanted[closed]]

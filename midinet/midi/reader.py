@@ -102,7 +102,7 @@ def _read(data: bytes, sustain: bool) -> Notes:
     channel_events, ms = _merge_tracks(padded, events, clock)
     del events  # the next step is the one that takes most memory
     channel_events, ms = _without_stray_events(channel_events, ms, header)
-    on, end, program = pair(channel_events, sustain)
+    on, end, program = pair(channel_events, ms, sustain)
     return Notes(
         start_ms=ms[on],
         end_ms=ms[end],

@@ -11,7 +11,7 @@ DRUMS = 117
 
 def slow_encode(notes: Notes, drum_program: int | None = DRUMS) -> list[int]:
     """The tokens of notes, with the numbers of the vocabulary spelled out."""
-    placed = {}  # (program, pitch, start) -> (end, level): the last of equals counts
+    placed = {}  # (program, pitch, start) -> (end, level); the level of the last of equals counts
     columns = (notes.start_ms, notes.end_ms, notes.program, notes.pitch, notes.velocity)
     rows = zip(*(column.tolist() for column in columns), notes.is_drum.tolist(), strict=True)
     for start_ms, end_ms, program, pitch, velocity, is_drum in rows:
@@ -23,7 +23,16 @@ def slow_encode(notes: Notes, drum_program: int | None = DRUMS) -> list[int]:
             program += 1 if drum_program < 127 else -1
         start = math.floor(start_ms / 10 + 0.5)
         end = max(math.floor(end_ms / 10 + 0.5), start + 1)
-        placed[program, pitch, start] = end, min(31, max(1, (velocity + 2) // 4))
+        equal_end, _ = placed.get((program, pitch, start), (end, 0))
+        level = min(31, max(1, (velocity + 2) // 4))
+        placed[program, pitch, start] = max(end, equal_end), level
+
+    sounds_until = {}  # (program, pitch) -> the latest end of the notes so far
+    for program, pitch, start in sorted(placed):
+        end, level = placed[program, pitch, start]
+        end = max(end, sounds_until.get((program, pitch), end))
+        placed[program, pitch, start] = end, level
+        sounds_until[program, pitch] = end
 
     events = {}  # time -> program -> [(is_on, pitch, level)]
     first = min((start for _, _, start in placed), default=0)

@@ -83,13 +83,26 @@ from tests.midi.midi_bytes import event, midi, saved
         ),
         (
             "a new onset ends the old note of the same pitch and program",
-            [(0, 100, 0, 60, 64), (50, 80, 0, 60, 64)],
+            [(0, 60, 0, 60, 64), (50, 80, 0, 60, 64)],
             [velocity(64), on(60), wait(50), off(60), on(60), wait(30), off(60)],
         ),
         (
-            "of equal onsets the last counts",
+            "and sounds for as long as the old one would have",
+            [(0, 100, 0, 60, 64), (50, 60, 0, 60, 64), (80, 90, 0, 60, 64)],
+            [velocity(64), on(60), wait(50), off(60), on(60), wait(30), off(60), on(60)]
+            + [wait(20), off(60)],
+        ),
+        (
+            "a note that has ended lengthens no later one",
+            [(0, 100, 0, 60, 64), (100, 120, 0, 60, 64), (0, 900, 0, 61, 64), (0, 900, 1, 60, 64)],
+            [velocity(64), on(60), on(61), program(1), on(60), wait(100)]
+            + [program(0), off(60), on(60), wait(20), off(60), wait(780), off(61)]
+            + [program(1), off(60)],
+        ),
+        (
+            "of equal onsets the last is heard, until the latest end",
             [(0, 100, 0, 60, 64), (2, 30, 0, 60, 80)],
-            [velocity(80), on(60), wait(30), off(60)],
+            [velocity(80), on(60), wait(100), off(60)],
         ),
         (
             "percussion is program 117 and has no release",
@@ -240,6 +253,10 @@ def explained_losses(notes: Notes, back: Notes) -> Counter:
     found = {(start, what, pitch): (end, loud) for start, end, what, pitch, loud in rows_of(back)}
     assert len(found) == len(back)
     causes = Counter()
+    until_ms, sounds_until = [], {}  # the latest end so far, per note and per (program, pitch)
+    for what, pitch, end in zip(program_of, notes.pitch, notes.end_ms, strict=True):
+        until_ms.append(max(end, sounds_until.get((what, pitch), 0)))
+        sounds_until[what, pitch] = until_ms[-1]
     later = {}  # (program, pitch) -> the onset after
     for i in reversed(range(len(notes))):
         what, pitch = int(program_of[i]), int(notes.pitch[i])
@@ -258,8 +275,11 @@ def explained_losses(notes: Notes, back: Notes) -> Counter:
         elif abs(end + shift - notes.end_ms[i]) <= 5:
             causes["exact"] += 1
         elif next_start is not None and end == next_start:
-            assert end + shift < notes.end_ms[i]
+            assert end + shift < until_ms[i]
             causes["overlapped by another of its pitch"] += 1
+        elif until_ms[i] > notes.end_ms[i]:
+            assert abs(end + shift - until_ms[i]) <= 5
+            causes["prolonged by an earlier one of its pitch"] += 1
         else:
             assert notes.end_ms[i] < notes.start_ms[i] + 10
             assert end - start == 10

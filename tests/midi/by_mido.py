@@ -31,7 +31,7 @@ def notes_by_mido(source: str | Path | bytes, sustain: bool = True) -> Notes:
     end_ms = to_ms(max((tick for tick, *_ in messages), default=0))
 
     program, pedal = [0] * 16, [False] * 16
-    sounding = defaultdict(deque)
+    sounding, stroke_ms = defaultdict(deque), {}
     held = defaultdict(list)
     notes = []
     for tick, _, _, message in messages:
@@ -44,9 +44,13 @@ def notes_by_mido(source: str | Path | bytes, sustain: bool = True) -> Notes:
             note = [now, end_ms, program[channel], message.note, message.velocity, is_drum]
             notes.append(note)
             sounding[channel, message.note].append(note)
+            stroke_ms[channel, message.note] = now
         elif message.type in ("note_on", "note_off"):
-            if sounding[channel, message.note]:
-                note = sounding[channel, message.note].popleft()
+            queue = sounding[channel, message.note]
+            # A late note-off ends all strokes of its key, an early one the oldest.
+            is_late = round(now - stroke_ms.get((channel, message.note), 0), 6) >= 50
+            for _ in range(len(queue) if is_late else min(len(queue), 1)):
+                note = queue.popleft()
                 if sustain and pedal[channel]:
                     held[channel].append(note)
                 else:

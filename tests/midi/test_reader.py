@@ -165,9 +165,32 @@ def test_note_off_of_a_silent_note_is_ignored():
     assert spans(midi(stray + NOTE + stray + NOTE)) == [(0, 500), (500, 1000)]
 
 
-def test_equal_pitches_end_first_in_first_out():
-    track = event(0, 0x90, 60, 100) + event(BEAT, 60, 90) + event(BEAT, 60, 0) + event(BEAT, 60, 0)
-    assert rows(midi(track)) == [(0, 1000, 0, 60, 100), (500, 1500, 0, 60, 90)]
+@pytest.mark.parametrize(
+    ("what", "strokes", "ends"),
+    [
+        # Times in ms: positive ones are note-ons, negative ones note-offs.
+        ("an early note-off belongs to the oldest stroke", [0, 100, -120, -300], [120, 300]),
+        ("each early note-off to the next", [0, 80, 100, -110, -120, -130], [110, 120, 130]),
+        ("a late note-off ends all strokes", [0, 100, -150, -300], [150, 150]),
+        ("early is less than 50 ms after the latest stroke", [0, 100, -149, -300], [149, 300]),
+        ("a lost note-off spoils no later note", [0, 0, -250, 500, -750], [250, 250, 750]),
+        ("nor is the lost one of the first stroke", [0, 500, -750, 900, -999], [750, 750, 999]),
+        ("an early note-off, and then a late one", [0, 9, 90, -99, -300, -400], [99, 300, 300]),
+        ("after a late one all begins anew", [0, 9, -99, 200, 210, -220, -230], [99, 99, 220, 230]),
+        (
+            "strokes without any note-off last",
+            [0, 9, -99, 200, 210, -220, 900],
+            [99, 99, 220, 1000],
+        ),
+    ],
+)
+def test_strokes_of_one_key_that_overlap(what, strokes, ends):
+    now, track = 0, b""
+    for time in strokes:
+        track += event(abs(time) - now, 0x90 if time >= 0 else 0x80, 60, 100)
+        now = abs(time)
+    found = spans(midi(track + meta(1000 - now, 1), division=500))
+    assert [end for _, end in found][: len(ends)] == ends, what
 
 
 def test_equal_pitches_of_two_channels_are_two_notes():
