@@ -38,8 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     add("-o", "--output", default="output", metavar="PATH", help="folder, or a .mid file")
     add("--plot", action="store_true", help="draw a piano roll beside each file")
     add("--wav", action="store_true", help="play each into a WAV file")
+    add("--mp3", action="store_true", help="the same as MP3 (needs: pip install soundfile)")
     add("--html", action="store_true", help="make a page that plays the music in a browser")
-    add("--soundfont", metavar="FILE", help="sounds for --wav and --html (default: one found)")
+    add("--soundfont", metavar="FILE", help="sounds for these three (default: one found)")
     options = vars(parser.parse_args(argv))
     what = options.pop("list")
 

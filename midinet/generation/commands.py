@@ -9,6 +9,8 @@ from midinet.generation.prompts import Prompt
 from midinet.generation.request import Limit, Request
 from midinet.generation.settings import GrammarRules, SamplingSettings
 
+CLONE = Path(__file__).parents[2]
+
 
 def command_for(
     folder: Path, prompt: Prompt, settings: SamplingSettings, request: Request, limit: Limit
@@ -22,7 +24,9 @@ def command_for(
         request: what else was asked for.
         limit: how much was composed.
     """
-    words = ["python", "generate.py", "-s", as_typed(folder)]
+    # From wherever it was composed: a clone finds its own demo model.
+    name = str(folder.relative_to(CLONE)) if folder.is_relative_to(CLONE) else as_typed(folder)
+    words = ["python", "generate.py", "-s", name]
     if request.dataset is not None:
         words += ["-d", str(request.dataset), "--song", prompt.name]
     elif request.primer is not None:

@@ -53,6 +53,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     output: str | Path = "output",
     plot: bool = False,
     wav: bool = False,
+    mp3: bool = False,
     html: bool = False,
     soundfont: str | Path | None = None,
     progress: bool = True,
@@ -84,9 +85,10 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
             Nothing is ever overwritten.
         plot: whether to draw a piano roll beside each file.
         wav: whether to play each file into a WAV file beside it.
+        mp3: whether to play each into an MP3 file, which needs the package soundfile.
         html: whether to write a page that plays all pieces in a browser, beside the first file.
-        soundfont: the SoundFont to play with; None: one found in the usual places for `wav`, and
-            the one that comes with pretty_midi for `html`.
+        soundfont: the SoundFont to play with; None: one found in the usual places for `wav`
+            and `mp3`, and the one that comes with pretty_midi for `html`.
         progress: whether to show a progress bar and what was written.
 
     Returns:
@@ -116,7 +118,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     check_writable(Path(output))
     pieces = compose_pieces(model, folder, prompt, settings, request)
     composer = describe_model(folder, folder == DEMO_MODEL, model.history_of_training)
-    suffixes = [".mid"] + [".png"] * plot + [".wav"] * wav + [".html"] * html
+    suffixes = [".mid"] + [".png"] * plot + [".html"] * html + request.sounds
     paths = unused_paths(Path(output), num, suffixes)
     if progress:
         print(f"Composed by {composer}:")
@@ -130,10 +132,10 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     if html:
         facts = page_facts(composer, prompt.name, settings, instruments)
         write_page(pieces, paths, facts, soundfont)
-    if wav:
-        _play(paths, soundfont)
+    for suffix in request.sounds:
+        _play(paths, suffix, soundfont)
     if progress:
-        print(how_to_listen(paths, html, wav))
+        print(how_to_listen(paths, html, request.sounds))
     return paths
 
 
@@ -165,10 +167,10 @@ def _check_packages(request: Request) -> None:
 
     if request.plot:
         import midinet.rendering.piano_roll  # noqa: F401
-    if request.wav:
+    for suffix in request.sounds:
         from midinet.rendering.audio import find_player
 
-        find_player(request.soundfont)
+        find_player(request.soundfont, suffix)
     if request.html:
         from midinet.rendering.player_page import open_page_font
 
@@ -185,11 +187,11 @@ def _draw(pieces: list[Piece], paths: list[Path], seed_name: str) -> None:
         )
 
 
-def _play(paths: list[Path], soundfont: str | Path | None) -> None:
-    from midinet.rendering.audio import write_wav
+def _play(paths: list[Path], suffix: str, soundfont: str | Path | None) -> None:
+    from midinet.rendering.audio import write_audio
 
     for path in paths:
-        write_wav(path, path.with_suffix(".wav"), soundfont)
+        write_audio(path, path.with_suffix(suffix), soundfont)
 
 
 def _describe(notes: Notes) -> str:

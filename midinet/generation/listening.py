@@ -97,10 +97,10 @@ def write_page(
         unfinished.write_text(page, encoding="utf-8")
 
 
-def how_to_listen(paths: Sequence[Path], html: bool, wav: bool) -> str:
-    """Says how to hear pieces that were written to `paths`."""
+def how_to_listen(paths: Sequence[Path], html: bool, sounds: Sequence[str]) -> str:
+    """Says how to hear pieces at `paths`; `sounds` has the suffixes of their sound files."""
     if html:
         return f"To listen, open {paths[0].with_suffix('.html')} in a browser."
-    if wav:
-        return f"To listen, play {', '.join(str(path.with_suffix('.wav')) for path in paths)}."
+    if sounds:
+        return f"To listen, play {', '.join(str(path.with_suffix(sounds[-1])) for path in paths)}."
     return "To listen, add --html for a page that plays in your browser, or --wav for a sound file."

@@ -15,7 +15,8 @@ from midinet.midi.notes import Notes
 
 # Suffixes of files that a user may hope for, and the option that writes something like it.
 _OPTION_FOR = {
-    **dict.fromkeys((".aac", ".flac", ".m4a", ".mp3", ".ogg", ".wav"), "--wav"),
+    **dict.fromkeys((".aac", ".flac", ".m4a", ".ogg", ".wav"), "--wav"),
+    ".mp3": "--mp3",
     **dict.fromkeys((".jpeg", ".jpg", ".pdf", ".png", ".svg"), "--plot"),
     **dict.fromkeys((".htm", ".html"), "--html"),
 }

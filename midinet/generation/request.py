@@ -93,6 +93,7 @@ class Request:
     output: str | Path
     plot: bool
     wav: bool
+    mp3: bool
     html: bool
     soundfont: str | Path | None
     progress: bool
@@ -119,11 +120,16 @@ class Request:
             self.top_k, self.temperature, self.top_p, self.seed, rules
         )
         self.limit = Limit.checked(self.length, self.seconds)
-        if self.soundfont is not None and not (self.wav or self.html):
+        if self.soundfont is not None and not (self.sounds or self.html):
             raise OptionError(
-                f"soundfont {self.soundfont}: it needs --wav or --html, which play the music with "
-                "it"
+                f"soundfont {self.soundfont}: it needs --wav, --mp3 or --html, which play the "
+                "music with it"
             )
+
+    @property
+    def sounds(self) -> list[str]:
+        """The suffixes of the sound files that are to be written."""
+        return [".wav"] * self.wav + [".mp3"] * self.mp3
 
     def settings_for(self, codec: CodecSettings) -> SamplingSettings:
         """How to sample tokens that mean what `codec` says.

@@ -1,4 +1,4 @@
-"""MIDI files -> WAV files, by the FluidSynth program or by our own SoundFont player."""
+"""MIDI files -> WAV or MP3 files, by the FluidSynth program or by our own SoundFont player."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from midinet.errors import AudioError, MidiError, OptionError
 from midinet.midi.reader import read_midi
-from midinet.rendering.mastering import write_master
+from midinet.rendering.mastering import import_soundfile, write_master
 from midinet.rendering.soundfont import read_soundfont
 from midinet.rendering.soundfont_search import find_soundfont
 from midinet.rendering.synthesizer import render
@@ -40,45 +40,47 @@ class Player(NamedTuple):
     soundfont: Path
 
 
-def write_wav(
+def write_audio(
     midi_path: str | Path,
-    wav_path: str | Path,
+    path: str | Path,
     soundfont: str | Path | None = None,
     sample_rate: int = 44100,
 ) -> Path:
-    """Plays a MIDI file into a WAV file, which appears only when it is complete.
+    """Plays a MIDI file into a WAV or MP3 file, which appears only when it is complete.
 
-    FluidSynth plays where it is installed, else our own player does. The WAV is 16 bits, stereo,
-    and ends when the last note has faded; see `write_master` for its loudness.
+    FluidSynth plays where it is installed, else our own player does. The sound is stereo and ends
+    when the last note has faded; see `write_master` for its loudness.
 
     Args:
         midi_path: the music.
-        wav_path: the file to write; an old one is replaced.
+        path: the file to write: MP3 if its name ends in .mp3, else WAV of 16 bits. An old one is
+            replaced.
         soundfont: the SoundFont: .sf2, or .sf3 with FluidSynth; None takes that of
             `find_soundfont`.
         sample_rate: in Hz, 8000 to 96000.
 
     Returns:
-        The path of the WAV file.
+        The path of the file.
 
     Raises:
-        AudioError: the MIDI file or the SoundFont can't be used, or FluidSynth failed.
+        AudioError: the MIDI file or the SoundFont can't be used, FluidSynth failed, or the package
+            that writes MP3 is missing.
         OptionError: the sample rate is impossible.
 
     Example:
-        write_wav("song.mid", "song.wav")
+        write_audio("song.mid", "song.wav")
     """
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise OptionError(
             f"sample rate {sample_rate}: it must be {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
         )
-    player = find_player(soundfont)
-    midi_path, wav_path = Path(midi_path), Path(wav_path)
+    midi_path, path = Path(midi_path), Path(path)
+    player = find_player(soundfont, path.suffix)
     if not midi_path.is_file():
         raise AudioError(f"there is no MIDI file {midi_path} to play")
     # The folder is beside the target, because a file can be renamed within one disk only.
-    with tempfile.TemporaryDirectory(prefix=".wav-", dir=wav_path.parent) as folder:
-        finished = Path(folder).resolve() / "finished.wav"
+    with tempfile.TemporaryDirectory(prefix=".sound-", dir=path.parent) as folder:
+        finished = Path(folder).resolve() / f"finished{path.suffix}"
         if player.fluidsynth is None:
             write_master(_render(midi_path, player, sample_rate).T, 1.0, finished, sample_rate)
         else:
@@ -87,19 +89,23 @@ def write_wav(
             sound = _open_rendered(rendered, midi_path)
             write_master(sound, 2.0**31, finished, sample_rate)
             del sound  # Windows can't delete a file that is mapped
-        finished.replace(wav_path)
-    return wav_path
+        finished.replace(path)
+    return path
 
 
-def find_player(soundfont: str | Path | None = None) -> Player:
-    """Finds what plays the music, and checks that the SoundFont can be used.
+def find_player(soundfont: str | Path | None = None, suffix: str = ".wav") -> Player:
+    """Finds what plays the music, and checks that everything it needs can be used.
 
     Args:
         soundfont: a SoundFont; None takes that of `find_soundfont`.
+        suffix: of the sound files that are to be written.
 
     Raises:
-        AudioError: there is no SoundFont, or it can't be used.
+        AudioError: there is no SoundFont, or it can't be used; or the package that writes MP3 is
+            missing.
     """
+    if suffix.lower() == ".mp3":
+        import_soundfile()
     program = shutil.which("fluidsynth")
     font = find_soundfont(soundfont, compressed=program is not None)
     if program is not None:

@@ -1,4 +1,4 @@
-"""Sound -> WAV file: even loudness, limited peaks, and no long silence at the end."""
+"""Sound -> WAV or MP3 file: even loudness, limited peaks, and no long silence at the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import math
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+
+from midinet.errors import AudioError
 
 TARGET_LUFS = -16.0  # what streaming services play music at, within 2 dB
 PEAK = 10 ** (-1 / 20)  # highest amplitude: 1 dB below full scale
@@ -22,7 +25,7 @@ _CHUNK_S = 20
 
 
 def write_master(sound: np.ndarray, unit: float, path: Path, sample_rate: int) -> None:
-    """Brings sound to an even loudness and writes it as a 16-bit WAV file.
+    """Brings sound to an even loudness and writes it to a file of 16 bits.
 
     Loudness is that of ITU-R BS.1770-4, integrated over the piece; one loud moment thus leaves
     the rest as it is, and its peak is limited. The end is cut where the sound has faded to -60 dB
@@ -31,12 +34,54 @@ def write_master(sound: np.ndarray, unit: float, path: Path, sample_rate: int) -
     Args:
         sound: `(frames, channels)`; it is read in pieces and may be mapped from a file.
         unit: the value of `sound` that counts as full scale.
-        path: the file to write.
+        path: the file to write: MP3 if its name ends in .mp3, else WAV.
         sample_rate: in Hz.
 
     Raises:
+        AudioError: the package that writes MP3 is missing, or can't write such a sound.
         OSError: the file can't be written.
     """
+    channels, chunks = sound.shape[1], _master(sound, unit, sample_rate)
+    if path.suffix.lower() == ".mp3":
+        _write_mp3(chunks, path, channels, sample_rate)
+        return
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        for chunk in chunks:
+            file.writeframes(chunk.tobytes())
+
+
+def import_soundfile() -> ModuleType:
+    """The package that writes MP3 files, which is not among those that midinet needs.
+
+    Raises:
+        AudioError: it is missing, or came without its library.
+    """
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:
+        raise AudioError(
+            "MP3 files need the package soundfile: pip install soundfile, or take --wav"
+        ) from error
+    module: ModuleType = soundfile
+    return module
+
+
+def _write_mp3(chunks: Iterator[np.ndarray], path: Path, channels: int, sample_rate: int) -> None:
+    soundfile = import_soundfile()
+    try:
+        with soundfile.SoundFile(path, "w", sample_rate, channels, format="MP3") as file:
+            for chunk in chunks:
+                # libsndfile 1.2.2 distorts 16-bit stereo on its way to MP3, but not float32.
+                file.write(chunk.astype(np.float32) / 32768)
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"{path}: no MP3 of {sample_rate} Hz can be written: {error}") from error
+
+
+def _master(sound: np.ndarray, unit: float, sample_rate: int) -> Iterator[np.ndarray]:
+    """The sound as it goes into a file, in pieces of `(frames, channels)` int16."""
     block = max(1, round(_PEAK_BLOCK_S * sample_rate))
     peaks = _block_peaks(sound, unit, block, sample_rate)
     # Measured relative to the peak, since the standard's absolute gate suits finished recordings.
@@ -49,15 +94,11 @@ def write_master(sound: np.ndarray, unit: float, path: Path, sample_rate: int) -
     end = min(end + fade, len(sound))
     gains = gain * _limiter(peaks * gain)
     centres = (np.arange(len(gains)) + 0.5) * block
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(sound.shape[1])
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        for first, chunk in _chunks(sound[:end], unit, _CHUNK_S * sample_rate):
-            frames = np.arange(first, first + len(chunk))
-            factor = np.interp(frames, centres, gains) * np.clip((end - frames) / fade, 0, 1)
-            scaled = np.clip(chunk * factor[:, None].astype(np.float32), -PEAK, PEAK)
-            file.writeframes(np.rint(scaled * 32767).astype("<i2").tobytes())
+    for first, chunk in _chunks(sound[:end], unit, _CHUNK_S * sample_rate):
+        frames = np.arange(first, first + len(chunk))
+        factor = np.interp(frames, centres, gains) * np.clip((end - frames) / fade, 0, 1)
+        scaled = np.clip(chunk * factor[:, None].astype(np.float32), -PEAK, PEAK)
+        yield np.rint(scaled * 32767).astype("<i2")
 
 
 def loudness(sound: np.ndarray, unit: float, sample_rate: int) -> float:

@@ -129,9 +129,9 @@ def test_nothing_is_overwritten(compose, tmp_path, monkeypatch, suffix):
     mine = tmp_path / f"mine{suffix}"
     mine.write_bytes(b"precious")
     monkeypatch.setattr(
-        "midinet.rendering.audio.write_wav", lambda midi, wav, font: wav.write_bytes(b"sound")
+        "midinet.rendering.audio.write_audio", lambda midi, wav, font: wav.write_bytes(b"sound")
     )
-    monkeypatch.setattr("midinet.rendering.audio.find_player", lambda font: None)
+    monkeypatch.setattr("midinet.rendering.audio.find_player", lambda *_: None)
     (path,) = compose(50, output=tmp_path / "mine.mid", plot=True, wav=True)
     assert mine.read_bytes() == b"precious"
     assert path == tmp_path / "mine_1.mid"
@@ -264,11 +264,14 @@ def test_a_piece_that_has_ended_is_not_waited_for(compose, monkeypatch):
 
 def test_pictures_and_sound_lie_beside_the_music(compose, monkeypatch):
     played = []
-    monkeypatch.setattr("midinet.rendering.audio.find_player", played.append)
-    monkeypatch.setattr("midinet.rendering.audio.write_wav", lambda *paths: played.append(paths))
-    (path,) = compose(100, plot=True, wav=True, soundfont="my.sf2")
+    monkeypatch.setattr("midinet.rendering.audio.find_player", lambda *what: played.append(what))
+    monkeypatch.setattr("midinet.rendering.audio.write_audio", lambda *paths: played.append(paths))
+    (path,) = compose(100, plot=True, wav=True, mp3=True, soundfont="my.sf2")
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert played == ["my.sf2", (path, path.with_suffix(".wav"), "my.sf2")]
+    suffixes = (".wav", ".mp3")
+    assert played == [("my.sf2", suffix) for suffix in suffixes] + [
+        (path, path.with_suffix(suffix), "my.sf2") for suffix in suffixes
+    ]
 
 
 def test_one_page_plays_all_pieces(compose, tmp_path):

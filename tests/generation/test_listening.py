@@ -31,9 +31,9 @@ def test_the_demo_model_has_a_name():
 def test_how_to_listen():
     paths = [Path("output/a_1.mid"), Path("output/a_2.mid")]
     page, sounds = str(Path("output/a_1.html")), str(Path("output/a_2.wav"))
-    assert page in how_to_listen(paths, html=True, wav=True)
-    assert sounds in how_to_listen(paths, html=False, wav=True)
-    assert "--html" in how_to_listen(paths, html=False, wav=False)
+    assert page in how_to_listen(paths, html=True, sounds=[".wav"])
+    assert sounds in how_to_listen(paths, html=False, sounds=[".wav"])
+    assert "--html" in how_to_listen(paths, html=False, sounds=[])
 
 
 def test_titles():

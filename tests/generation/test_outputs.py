@@ -25,7 +25,7 @@ def test_several_pieces_are_numbered_and_skip_what_is_there(tmp_path):
     assert alone.name == "a.mid"
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.PNG", "folder/a.html"])
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.PNG", "folder/a.html"])
 def test_what_lies_beside_the_music_is_no_place_for_it(tmp_path, name):
     with pytest.raises(OptionError, match=r"a folder, or a name that ends in \.mid"):
         check_output(tmp_path / name)

@@ -29,6 +29,7 @@ DEFAULTS = {
     "output": "output",
     "plot": False,
     "wav": False,
+    "mp3": False,
     "html": False,
     "soundfont": None,
     "progress": False,
