@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from midinet.downloads.mus import MAX_GROWTH, MAX_MUS_BYTES, MUS_SIGNATURE, MusError, mus_to_midi
 from midinet.errors import ArchiveError
 
 MAX_ENTRIES = 250_000
@@ -47,7 +48,8 @@ MAX_WAD_BYTES = 256 << 20
 """Limit for a WAD inside an archive, which is held in memory; Freedoom's WADs have 28 MB."""
 
 LINK_OR_DEVICE = "links or devices"
-NOT_MIDI_LUMP = "lumps that are not MIDI"
+NOT_MUSIC_LUMP = "lumps that are not music"
+DAMAGED_MUS = "damaged MUS files"
 
 _CHUNK_BYTES = 1 << 20
 _WAD_HEADER = struct.Struct("<4sii")  # IWAD or PWAD, number of lumps, offset of the directory
@@ -226,8 +228,12 @@ def _open_tarred(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _with_lumps(member: Member, budget: Budget) -> Iterator[Member]:
-    """Yields the member itself or, if it is a WAD, its lumps."""
+    """Yields the member itself or, if it is a WAD, its lumps; a MUS file as a MIDI file."""
     path = PurePosixPath(member.path)
+    if not member.skip_reason and path.suffix.lower() == ".mus":
+        with member.open() as mus:
+            yield _converted_mus(f"{member.path}.mid", mus, budget)
+        return
     if member.skip_reason or path.suffix.lower() != ".wad":
         yield member
         return
@@ -260,13 +266,29 @@ def _lumps(wad: io.BufferedIOBase, wad_name: str, budget: Budget) -> Iterator[Me
         name = _NOT_IN_LUMP_NAME.sub("_", raw_name.split(b"\0")[0].decode("latin-1"))
         if size and (offset < 0 or size < 0 or offset + size > total):
             raise ArchiveError(f"the lump {name!r} of the WAD {wad_name!r} lies outside it")
-        is_midi = size >= 4 and _slice(wad, offset, 4).read() == b"MThd"
+        path = f"{wad_name}_{name}.mid"
+        signature = _slice(wad, offset, min(size, 12)).read()
+        if signature.startswith(MUS_SIGNATURE):
+            yield _converted_mus(path, _slice(wad, offset, size), budget)
+            continue
+        is_midi = signature.startswith(b"MThd") or signature[8:] == b"RMID"
         yield Member(
-            path=f"{wad_name}_{name}.mid",
+            path=path,
             size=size,
             open=partial(_slice, wad, offset, size),
-            skip_reason=None if is_midi else NOT_MIDI_LUMP,
+            skip_reason=None if is_midi else NOT_MUSIC_LUMP,
         )
+
+
+def _converted_mus(path: str, file: IO[bytes], budget: Budget) -> Member:
+    """The MIDI file that a MUS file becomes."""
+    mus = file.read(MAX_MUS_BYTES)
+    budget.count_bytes(MAX_GROWTH * len(mus))
+    try:
+        midi = mus_to_midi(mus)
+    except MusError:
+        return Member(path, 0, partial(io.BytesIO, b""), skip_reason=DAMAGED_MUS)
+    return Member(path, 0, partial(io.BytesIO, midi))
 
 
 def _slice(file: io.BufferedIOBase, offset: int, size: int) -> IO[bytes]:

@@ -16,7 +16,9 @@ from midinet.downloads.download import download
 from midinet.downloads.sources import SOURCES
 from midinet.downloads.unpacking import unpack
 from midinet.errors import ArchiveError
+from midinet.midi.reader import read_midi
 from tests.downloads.archive_makers import SONG, make_tar, make_wad, make_zip, song
+from tests.downloads.test_mus import END, mus, play, release
 
 
 def unpacked(folder: Path) -> dict[str, bytes]:
@@ -97,6 +99,40 @@ LUMPS = {"freedoom1_D_E1M1.mid": song(1), "freedoom1_D_INTER.mid": song(2)}
 )
 def test_midi_lumps_come_out_of_wads_named_after_both(try_unpacking, name, data):
     assert try_unpacking(data, name=name) == LUMPS
+
+
+def test_music_in_any_form_comes_out_of_a_wad(try_unpacking, capsys):
+    tune = mus(play(0, 60, 90, wait=b"\x46"), release(0, 60), END)
+    riff = b"RIFF" + struct.pack("<I", len(SONG) + 12) + b"RMIDdata" + struct.pack("<I", 18) + SONG
+    wad = make_wad(
+        ("D_RUNNIN", tune),
+        ("D_E1M1", song(1)),
+        ("D_RIFF", riff),
+        ("D_BAD", b"MUS\x1a"),
+        ("MAP01", b""),
+    )
+    files = try_unpacking(wad, name="doom2.wad")
+    assert set(files) == {"doom2_D_RUNNIN.mid", "doom2_D_E1M1.mid", "doom2_D_RIFF.mid"}
+    notes = read_midi(files["doom2_D_RUNNIN.mid"])
+    assert (notes.pitch.tolist(), notes.end_ms.tolist()) == ([60], [500])
+    said = capsys.readouterr().out
+    assert "lumps that are not music (1)" in said
+    assert "damaged MUS files (1)" in said
+
+
+def test_loose_mus_files_become_midi_files(try_unpacking):
+    tune = mus(play(0, 60, 90, wait=b"\x46"), END)
+    files = try_unpacking(make_zip(("music/intro.mus", tune), ("music/BOSS.MUS", tune)))
+    assert set(files) == {"intro.mus.mid", "BOSS.MUS.mid"}
+    assert all(data.startswith(b"MThd") for data in files.values())
+
+
+def test_mus_files_count_before_they_are_converted(try_unpacking, monkeypatch):
+    monkeypatch.setattr(archives, "FREE_UNPACKED_BYTES", 1 << 20)
+    tune = mus(play(0, 60, 90, wait=b"\x46") * 10_000)
+    wad = make_wad(("D_A", tune), entries=[(12, len(tune), b"D_%d" % n) for n in range(40)])
+    with pytest.raises(ArchiveError, match="unpacks to more than"):
+        try_unpacking(wad)
 
 
 def test_both_wads_keep_their_music_though_lumps_have_equal_names(try_unpacking):
