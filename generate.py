@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--top_p", type=float, default=1.0, metavar="P", help="among the likeliest P of 1")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
+    add("--bpm", metavar="N", help="tempo, or none (default: the seed's, or a random one)")
     add("--max_silence", type=float, default=3.0, metavar="S", help="longest, in seconds")
     add("--max_note", type=float, default=20.0, metavar="S", help="longest, in seconds")
 

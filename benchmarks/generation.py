@@ -90,7 +90,8 @@ def time_steps(
             tf.constant(context - TOKENS),
             tf.constant(count),
             tf.constant(uniform),
-            tf.constant([1.0, 1.0, 0.02], tf.float64),
+            tf.constant([1.0, 1.0]),
+            tf.fill((2, B), tf.constant(0.02, tf.float64)),
         )[0]
         made.numpy()
 

@@ -8,12 +8,18 @@ from pathlib import Path
 from midinet.generation.prompts import Prompt
 from midinet.generation.request import Limit, Request
 from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.generation.tempo import Bpm
 
 CLONE = Path(__file__).parents[2]
 
 
 def command_for(
-    folder: Path, prompt: Prompt, settings: SamplingSettings, request: Request, limit: Limit
+    folder: Path,
+    prompt: Prompt,
+    settings: SamplingSettings,
+    request: Request,
+    limit: Limit,
+    bpm: Bpm,
 ) -> str:
     """The command that composes a piece again.
 
@@ -23,6 +29,7 @@ def command_for(
         settings: how it was sampled; their seed is the piece's own.
         request: what else was asked for.
         limit: how much was composed.
+        bpm: the tempo to ask for.
     """
     # From wherever it was composed: a clone finds its own demo model.
     name = str(folder.relative_to(CLONE)) if folder.is_relative_to(CLONE) else as_typed(folder)
@@ -36,6 +43,8 @@ def command_for(
     if request.instruments is not None:
         words += ["--instruments", request.instruments]
     words += _as_options(settings) + ["--inclusive"] * request.inclusive
+    if bpm is not None:
+        words += ["--bpm", str(bpm).removesuffix(".0")]
     return shlex.join([*words, *limit.as_options(), "--seed", str(settings.seed)])
 
 

@@ -19,6 +19,8 @@ from midinet.generation.pieces import Piece, to_notes
 from midinet.generation.prompts import Prompt, time_ms
 from midinet.generation.request import Limit, Request
 from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.generation.tempo import Bpm, choose_metronome, final_bpm, with_beats
+from midinet.midi.tempo_map import TempoMap
 from midinet.model.music_transformer import MusicTransformer
 
 
@@ -42,25 +44,49 @@ def compose_pieces(
         OptionError: more pieces than memory holds.
         KeyboardInterrupt: Ctrl-C, before there was anything.
     """
+    metronomes = _choose_metronomes(model, prompt, request)
     cost = describe_cost(model.parameters, request.num, len(prompt.tokens), request.limit)
     if cost and request.progress:
         print(cost, file=sys.stderr)
-    made, interrupted = _compose(model, [prompt.tokens] * request.num, settings, request)
+    made, interrupted = _compose(model, prompt, metronomes, settings, request)
     rules = settings.rules or GrammarRules()
     pieces = []
-    for index, tokens in enumerate(made):
+    for index, (tokens, metronome) in enumerate(zip(made, metronomes, strict=True)):
         # The same command must stop where Ctrl-C did.
         limit = Limit(max(1, len(tokens)), None) if interrupted else request.limit
         own = dataclasses.replace(settings, seed=settings.seed + index)
         notes, seed_end_ms = to_notes(prompt.tokens, tokens, model.codec, rules, request.inclusive)
-        command = command_for(folder, prompt, own, request, limit)
+        notes = with_beats(notes, metronome, prompt, request.inclusive)
+        bpm: Bpm = request.tempo
+        if metronome is not None and not prompt.name:
+            bpm = final_bpm(metronome)
+        command = command_for(folder, prompt, own, request, limit, bpm)
         pieces.append(Piece(notes, seed_end_ms, own.seed, command))
     return pieces
 
 
+def _choose_metronomes(
+    model: MusicTransformer, prompt: Prompt, request: Request
+) -> list[TempoMap | None]:
+    """The beats to which to compose each piece."""
+    if not model.hears_state:
+        if isinstance(request.tempo, float):
+            raise OptionError(
+                f"bpm is {request.bpm}: this model hears no metronome, so leave bpm out, or train "
+                "a new model"
+            )
+        return [None] * request.num
+    tempi_bpm = model.history_of_training.get("tempi_bpm", [])
+    return [
+        choose_metronome(request.tempo, prompt, tempi_bpm, request.seed + index)
+        for index in range(request.num)
+    ]
+
+
 def _compose(
-    model: sampling.Decoder,
-    prompts: list[np.ndarray],
+    model: MusicTransformer,
+    prompt: Prompt,
+    metronomes: list[TempoMap | None],
     settings: SamplingSettings,
     request: Request,
 ) -> tuple[list[np.ndarray], bool]:
@@ -69,13 +95,15 @@ def _compose(
     Returns:
         The tokens, and whether Ctrl-C came.
     """
-    limit = request.limit
+    limit, prompts = request.limit, [prompt.tokens] * request.num
     total = limit.tokens * len(prompts) if limit.seconds is None else None
     made = np.empty((len(prompts), 0), np.uint16)
     interrupted = False
     try:
         with tqdm(total=total, unit=" tokens", disable=not request.progress) as bar:
-            for part in sampling.stream(model, prompts, limit.tokens, settings=settings):
+            for part in sampling.stream(
+                model, prompts, limit.tokens, settings=settings, metronomes=metronomes
+            ):
                 made = np.concatenate([made, part], axis=1)
                 heard_s = time_ms(made)[:, -1] / 1000
                 has_ended = made[:, -1] == PAD

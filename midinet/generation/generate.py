@@ -25,6 +25,7 @@ from midinet.generation.outputs import check_output, check_writable, unused_path
 from midinet.generation.pieces import Piece
 from midinet.generation.prompts import DEFAULT_SEED_LENGTH, open_prompt
 from midinet.generation.request import Request
+from midinet.generation.tempo import final_bpm
 from midinet.midi.notes import Notes
 
 DEFAULT_MODEL = Path("midinet_model")
@@ -50,6 +51,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     instruments: str | None = None,
     max_silence: float = 3.0,
     max_note: float = 20.0,
+    bpm: float | str | None = None,
     output: str | Path = "output",
     plot: bool = False,
     wav: bool = False,
@@ -81,6 +83,9 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         instruments: the only ones that may play: names or numbers with commas between.
         max_silence: longest silence, in seconds.
         max_note: longest note, in seconds.
+        bpm: the tempo to compose to, in quarter notes per minute, which the file then says; "none"
+            for music without a beat. None: a song's or a primer's own tempo, if its notes keep to
+            its beats; for a piece from nothing the tempo of a random training song.
         output: a folder, in which files are named by date and time, or the name of a .mid file.
             Nothing is ever overwritten.
         plot: whether to draw a piano roll beside each file.
@@ -199,4 +204,5 @@ def _describe(notes: Notes) -> str:
     players = len(np.unique(notes.program[~notes.is_drum])) + bool(notes.is_drum.any())
     amounts = ((len(notes), "note"), (players, "instrument"))
     counts = ", ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in amounts)
-    return f"{minutes}:{seconds:02d} of music, {counts}"
+    tempo = "" if notes.tempo_map is None else f", {final_bpm(notes.tempo_map):g} bpm"
+    return f"{minutes}:{seconds:02d} of music, {counts}{tempo}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midinet.folders import replacing
+from midinet.generation.tempo import final_bpm
 
 if TYPE_CHECKING:
     from midinet.generation.pieces import Piece
@@ -86,7 +87,7 @@ def write_page(
                 path.read_bytes(),
                 path.name,
                 seed_end_ms=piece.seed_end_ms,
-                facts={**facts, "Random seed": str(piece.seed)},
+                facts={**facts, **_own_facts(piece)},
                 command=piece.command,
             )
             for piece, path in zip(pieces, paths, strict=True)
@@ -95,6 +96,14 @@ def write_page(
     )
     with replacing(paths[0].with_suffix(".html")) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
+
+
+def _own_facts(piece: Piece) -> dict[str, str]:
+    """What the page tells of one piece."""
+    facts = {"Random seed": str(piece.seed)}
+    if piece.notes.tempo_map is not None:
+        facts["Tempo"] = f"{final_bpm(piece.notes.tempo_map):g} bpm"
+    return facts
 
 
 def how_to_listen(paths: Sequence[Path], html: bool, sounds: Sequence[str]) -> str:

@@ -90,7 +90,8 @@ def write_midi(notes: Notes, path: Path, text: str, seed: int) -> None:
     from midinet.midi.writer import notes_to_midi
 
     # A file's name may hold bytes that are no text.
-    midi = notes_to_midi(notes, text.encode("utf-8", "replace").decode("utf-8"))
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    midi = notes_to_midi(notes, text, notes.tempo_map)
     data = io.BytesIO()
     midi.save(file=data)
     try:

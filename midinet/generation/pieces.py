@@ -21,7 +21,7 @@ class Piece:
     """A composed piece.
 
     Attributes:
-        notes: its music.
+        notes: its music, with the beats that its file says.
         seed_end_ms: where its seed ends, in milliseconds, if it begins with its seed.
         seed: of the random numbers with which it was composed.
         command: the command that composes it again.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +17,9 @@ from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
 from midinet.data.corpus import open_corpus
 from midinet.errors import OptionError
+from midinet.midi.notes import Notes
+from midinet.midi.reader import read_midi
+from midinet.midi.tempo_map import TempoMap
 
 if TYPE_CHECKING:
     from midinet.generation.request import Request
@@ -68,10 +73,19 @@ class Prompt(NamedTuple):
     Attributes:
         tokens: `(T,)` uint16; empty for a piece from nothing.
         name: the song's file or that of the primer; "" for a piece from nothing.
+        tempo_map: where its beats lie, if that is known; time 0 is the first token's.
+        grid_share: the share of the whole song's onsets on the grid of that map.
     """
 
     tokens: np.ndarray
     name: str
+    tempo_map: TempoMap | None = None
+    grid_share: float = 0.0
+
+    @property
+    def end_ms(self) -> float:
+        """The time after the last token, in milliseconds."""
+        return float(time_ms(self.tokens).max(initial=0))
 
 
 def open_prompt(request: Request, codec: CodecSettings) -> Prompt:
@@ -85,17 +99,16 @@ def open_prompt(request: Request, codec: CodecSettings) -> Prompt:
         CorpusError, MidiError, OSError: the data set or the primer can't be read.
         OptionError: there is no such song, or nothing that the model knows in it.
     """
-    tokens, name = np.empty(0, np.uint16), ""
     if request.dataset is not None:
-        tokens, name = open_song(request.dataset, request.song, codec, request.seed)
+        prompt = open_song(request.dataset, request.song, codec, request.seed)
     elif request.primer is not None:
-        tokens, name = open_primer(request.primer, codec), str(request.primer)
-    return Prompt(request.seed_cut.cut(tokens), name)
+        prompt = open_primer(request.primer, codec)
+    else:
+        prompt = Prompt(np.empty(0, np.uint16), "")
+    return prompt._replace(tokens=request.seed_cut.cut(prompt.tokens))
 
 
-def open_song(
-    dataset: str | Path, name: str | None, codec: CodecSettings, seed: int
-) -> tuple[np.ndarray, str]:
+def open_song(dataset: str | Path, name: str | None, codec: CodecSettings, seed: int) -> Prompt:
     """A song of a data set.
 
     Args:
@@ -104,7 +117,7 @@ def open_song(
         seed: chooses the random song.
 
     Returns:
-        Its tokens, written again if those of the data set mean something else, and its name.
+        The whole song, written again if its tokens mean something else to the model.
 
     Raises:
         CorpusError: the folder holds no data set.
@@ -116,15 +129,18 @@ def open_song(
     else:
         index = _find(corpus.names, name, dataset)
     song, name = np.array(corpus.song(index)), corpus.names[index]
+    tempo_map, grid_share = corpus.tempo_map(index), corpus.grid_shares[index]
     if corpus.codec.drum_program != codec.drum_program:
-        song = encode(tokens_to_notes(song, corpus.codec.drum_program), codec.drum_program)
+        notes = tokens_to_notes(song, corpus.codec.drum_program)
+        notes = dataclasses.replace(notes, tempo_map=tempo_map)
+        song, tempo_map, grid_share = _encode_with_beats(notes, codec)
     if not len(song):
         raise OptionError(f"{name} has nothing but percussion, of which the model knows nothing")
-    return song, name
+    return Prompt(song, name, tempo_map, grid_share)
 
 
-def open_primer(path: str | Path, codec: CodecSettings) -> np.ndarray:
-    """The tokens of a MIDI file.
+def open_primer(path: str | Path, codec: CodecSettings) -> Prompt:
+    """A whole MIDI file.
 
     Raises:
         MidiError, OSError: the file can't be read.
@@ -132,10 +148,27 @@ def open_primer(path: str | Path, codec: CodecSettings) -> np.ndarray:
     """
     if Path(path).is_dir():
         raise OptionError(f"{path} is a folder: a primer is one MIDI file")
-    tokens = encode(path, codec.drum_program, codec.sustain)
+    tokens, tempo_map, grid_share = _encode_with_beats(read_midi(path, codec.sustain), codec)
     if not len(tokens):
         raise OptionError(f"{path} has no notes to go on from")
-    return tokens
+    return Prompt(tokens, str(path), tempo_map, grid_share)
+
+
+def _encode_with_beats(
+    notes: Notes, codec: CodecSettings
+) -> tuple[np.ndarray, TempoMap | None, float]:
+    """The tokens of notes, their tempo map in the time of the tokens, and their share on its grid.
+
+    Tokens begin with the first onset, on the grid of steps.
+    """
+    if codec.drum_program is None:
+        notes = notes[~notes.is_drum]
+    tokens = encode(notes, codec.drum_program)
+    if not len(notes) or notes.tempo_map is None:
+        return tokens, None, 0.0
+    begin_ms = math.floor(notes.start_ms.min() / STEP_MS + 0.5) * STEP_MS
+    tempo_map = notes.tempo_map.since(begin_ms)
+    return tokens, tempo_map, tempo_map.grid_share(notes.start_ms - begin_ms)
 
 
 def _find(names: list[str], wanted: str, dataset: str | Path) -> int:

@@ -13,6 +13,7 @@ from midinet.codec.vocabulary import melodic_substitute
 from midinet.errors import OptionError
 from midinet.generation.prompts import SeedLength, time_ms
 from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.generation.tempo import Bpm, parse_bpm
 from midinet.midi.general_midi import find_instruments
 
 _LONGEST_S = 86_400
@@ -68,6 +69,7 @@ class Request:
     Attributes:
         limit: how much to compose.
         seed_cut: how much of the song or the primer to go on from.
+        tempo: the tempo to compose to.
 
     Raises:
         OptionError: an argument is impossible, or does not go with another one.
@@ -96,9 +98,11 @@ class Request:
     mp3: bool
     html: bool
     soundfont: str | Path | None
+    bpm: float | str | None
     progress: bool
     limit: Limit = dataclasses.field(init=False)
     seed_cut: SeedLength = dataclasses.field(init=False)
+    tempo: Bpm = dataclasses.field(init=False)
     _players: tuple[list[int], bool] | None = dataclasses.field(init=False)
     _settings: SamplingSettings = dataclasses.field(init=False)
 
@@ -119,6 +123,7 @@ class Request:
         self._settings = SamplingSettings(
             self.top_k, self.temperature, self.top_p, self.seed, rules
         )
+        self.tempo = parse_bpm(self.bpm)
         self.limit = Limit.checked(self.length, self.seconds)
         if self.soundfont is not None and not (self.sounds or self.html):
             raise OptionError(

@@ -41,6 +41,7 @@ from midinet.generation.grammar import (
     to_tensors,
 )
 from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.midi.tempo_map import TempoMap
 from midinet.model import music_state
 
 CALL_TOKENS = 256  # made by one call of the compiled loop; each call copies the caches once
@@ -97,11 +98,17 @@ def stream(
     length: int,
     *,
     settings: SamplingSettings | None = None,
+    metronomes: Sequence[TempoMap | None] | None = None,
 ) -> Iterator[np.ndarray]:
     """Does what `compose` does, and yields the tokens `(B, up to 256)` as they are made.
 
     After a piece's end there are PADs; the stream ends when all pieces have ended. `_Window` says
     what the model sees of the tokens before.
+
+    Args:
+        metronomes: for each piece the beats that its model hears, from the beginning of the
+            prompt, with no change of tempo after the prompt; None: no metronome. By default all
+            pieces have the tempo of the settings.
     """
     settings = settings or SamplingSettings()
     if not prompts or len({len(prompt) for prompt in prompts}) != 1:
@@ -116,9 +123,11 @@ def stream(
     if not tokens.size or codec.drum_program is not None:
         tokens = np.pad(tokens, ((0, 0), (1, 0)), constant_values=PAD)
     state = state_after_prompts(prompts, rules)
-    beats_per_step = math.nan if settings.bpm is None else settings.bpm * STEP_MS / 60_000
+    if metronomes is None:
+        metronomes = [TempoMap.constant(settings.bpm) if settings.bpm else None] * B
+    beats = _Beats(metronomes)
     weights = pack_weights(model.weights_by_name())
-    window = _Window(weights, tokens, length, codec.drum_program, beats_per_step)
+    window = _Window(weights, tokens, length, codec.drum_program, beats)
     while length > 0:
         count = min(length, CALL_TOKENS, window.make_room())
         loop = _compiled_loop(B, window.capacity, settings.top_k, settings.rules is not None)
@@ -131,7 +140,8 @@ def stream(
             tf.constant(window.filled),
             tf.constant(count),
             tf.constant(_draw_uniforms(uniform, count)),
-            tf.constant([settings.temperature, settings.top_p, beats_per_step], tf.float64),
+            tf.constant([settings.temperature, settings.top_p], tf.float32),
+            tf.constant(beats.last_tempos()),
         )
         new = made.numpy()[:count].T
         window.advance(new, caches)
@@ -139,6 +149,31 @@ def stream(
         length -= count
         if settings.rules is not None and (new[:, -1] == PAD).all():
             return
+
+
+class _Beats:
+    """The metronomes of B pieces; a piece without one has beats of NaN."""
+
+    def __init__(self, metronomes: Sequence[TempoMap | None]) -> None:
+        self._metronomes = metronomes
+
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        """The beats at times `(B, T)` in grid steps, modulo what the model can tell apart."""
+        beats = np.full(steps.shape, music_state.NO_BEAT)
+        for row, metronome in enumerate(self._metronomes):
+            if metronome is not None:
+                beats[row] = metronome.beats_at(steps[row] * float(STEP_MS))
+        return (beats % music_state.BEATS_PER_CYCLE).astype(np.float32)
+
+    def last_tempos(self) -> np.ndarray:
+        """`(2, B)` float64: beats per grid step, and the beat that step 0 would have."""
+        tempos = np.full((2, len(self._metronomes)), music_state.NO_BEAT)
+        for row, metronome in enumerate(self._metronomes):
+            if metronome is not None:
+                beats_per_ms = 1000 / metronome.us_per_beat[-1]
+                first_beat = metronome.beats[-1] - metronome.ms[-1] * beats_per_ms
+                tempos[:, row] = beats_per_ms * STEP_MS, first_beat
+        return tempos
 
 
 class _Window:
@@ -165,7 +200,7 @@ class _Window:
         tokens: np.ndarray,
         length: int,
         drum_program: int | None,
-        beats_per_step: float,
+        beats: _Beats,
     ) -> None:
         self.tokens = tokens
         self.caches: Caches = ()
@@ -173,7 +208,7 @@ class _Window:
         self.filled = self.capacity = weights.longest
         self._weights = weights
         self._drum_program = drum_program
-        self._beats_per_step = beats_per_step
+        self._beats = beats
         self._start = 0
         B, n = tokens.shape
         self._sizes = _cache_sizes(B, weights.longest, n + length - 1)
@@ -211,8 +246,7 @@ class _Window:
             rows = [restated_window(row, self.filled, self._drum_program) for row in before]
             before, start_steps, onsets = map(np.stack, zip(*rows, strict=True))
             state = music_state.window_features(before, self._drum_program, start_steps, onsets)
-        beat = state.now_steps * self._beats_per_step % music_state.BEATS_PER_CYCLE
-        return before, state._replace(beat=beat.astype(np.float32))
+        return before, state._replace(beat=self._beats.at(state.now_steps))
 
 
 def restated_window(
@@ -325,13 +359,14 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         count: tf.Tensor,
         uniform: tf.Tensor,
         numbers: tf.Tensor,
+        tempos: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, Caches, State]:
         """Makes `count` tokens: `(CALL_TOKENS, B)`; returns also the state to continue from.
 
-        `numbers` holds temperature, top_p and, for the metronome, the beats per grid step.
+        `numbers` holds temperature and top_p, and `tempos` what `_Beats.last_tempos` returns.
         """
         weights = slice_relative_embeddings(weights, C)
-        temperature, top_p, _ = tf.unstack(tf.cast(numbers, tf.float32))
+        temperature, top_p = tf.unstack(numbers)
 
         def body(
             i: tf.Tensor, made: tf.Tensor, token: tf.Tensor, caches: Caches, state: State
@@ -339,7 +374,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
             features = None
             if weights.state:
                 # float64: in a long piece float32 would blur the fastest waves of the metronome.
-                beat = tf.cast(state.music.now, tf.float64) * numbers[2]
+                beat = tf.cast(state.music.now, tf.float64) * tempos[0] + tempos[1]
                 beat = tf.math.floormod(beat, music_state.BEATS_PER_CYCLE)
                 features = music_state.features(state.music, tf.cast(beat, tf.float32))
             logits, caches = next_logits(weights, caches, token, position + i, features)

@@ -155,8 +155,11 @@ def test_a_piece_goes_on_from_a_song_and_may_include_it(compose, dataset):
     after, alone = read_midi(whole), read_midi(rest)
     after = after[(after.start_ms >= seed_ms) & (after.end_ms > seed_ms)]
     later = alone[alone.start_ms > 0]
+    # The whole is written with the tempo of the song, whose ticks are not whole milliseconds.
     np.testing.assert_allclose(
-        np.unique(later.start_ms), np.unique(after.start_ms[after.start_ms > seed_ms]) - seed_ms
+        np.unique(later.start_ms),
+        np.unique(after.start_ms[after.start_ms > seed_ms]) - seed_ms,
+        atol=0.5,
     )
 
 

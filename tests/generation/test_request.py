@@ -26,6 +26,7 @@ DEFAULTS = {
     "instruments": None,
     "max_silence": 3.0,
     "max_note": 20.0,
+    "bpm": None,
     "output": "output",
     "plot": False,
     "wav": False,

@@ -106,12 +106,13 @@ class Recorder:
 
     def loop(self, B, capacity, top_k, has_rules):
         def run(  # noqa: PLR0913  (the parameters of the loop that it replaces)
-            weights, caches, token, state, rules, position, count, uniform, numbers
+            weights, caches, token, state, rules, position, count, uniform, numbers, tempos
         ):
-            temperature, top_p, _ = tf.unstack(tf.cast(numbers, tf.float32))
+            temperature, top_p = tf.unstack(numbers)
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
-                beat = tf.cast(state.music.now, tf.float64) * numbers[2] % 16
+                beat = tf.cast(state.music.now, tf.float64) * tempos[0] + tempos[1]
+                beat = tf.math.floormod(beat, 16)
                 features = music_state.features(state.music, tf.cast(beat, tf.float32))
                 logits, caches = self.step(weights, caches, token, position + i, features)
                 self.calls.append((int(position) + i, features, logits.numpy()))
