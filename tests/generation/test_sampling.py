@@ -8,7 +8,7 @@ from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import DRUM_PROGRAM, PAD, TIME_SHIFT, VOCAB_SIZE
 from midinet.errors import OptionError
 from midinet.generation import cached_decoder as decoder
-from midinet.generation import grammar, sampling
+from midinet.generation import grammar, sampling, token_choice
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.model import music_state
 from midinet.model.music_transformer import build_model
@@ -125,7 +125,7 @@ class Recorder:
         return run
 
     step = staticmethod(tf.function(decoder.next_logits, jit_compile=True, autograph=False))
-    choose = staticmethod(tf.function(sampling.sample_token, jit_compile=True))
+    choose = staticmethod(tf.function(token_choice.sample_token, jit_compile=True))
 
 
 @pytest.mark.parametrize("bpm", [None, 120])
@@ -216,13 +216,13 @@ def test_the_likeliest_token_comes_first_and_the_first_of_equals(seed):
     random = np.random.default_rng(seed)
     logits = random.choice([-np.inf, -1e30, -2.5, -1e-40, 1e-40, 0.5, 3.0, 1e30], (4, 517))
     logits = np.where(random.random((4, 517)) < 0.5, logits, random.normal(0, 9, (4, 517)))
-    order = tf.function(sampling._argsort_descending, jit_compile=True)(
+    order = tf.function(token_choice._argsort_descending, jit_compile=True)(
         tf.constant(logits, tf.float32)
     )
     np.testing.assert_array_equal(order, np.argsort(-logits.astype(np.float32), kind="stable"))
 
 
-choose = tf.function(sampling.sample_token, jit_compile=True)
+choose = tf.function(token_choice.sample_token, jit_compile=True)
 
 
 def draw(logits, num, top_k, temperature, top_p):
