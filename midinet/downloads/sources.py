@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from midinet.cli import did_you_mean
 from midinet.errors import OptionError
 from midinet.folders import is_midi_name
 
@@ -46,6 +47,9 @@ class Source:
             set go into one folder.
         size_bytes: size of the archive, if it is known.
         sha256_start: the first hexadecimal digits of the archive's hash, as far as they are known.
+        mark: matches paths that only this data set's archive holds, if they are known.
+        mirror: a command that fetches the same music from elsewhere, if there is one.
+        mirror_file: the archive that this command makes.
     """
 
     name: str
@@ -56,6 +60,9 @@ class Source:
     is_model: bool = False
     size_bytes: int | None = None
     sha256_start: str = ""
+    mark: re.Pattern[str] | None = None
+    mirror: str = ""
+    mirror_file: str = "FILE"
 
     def skip_reason(self, path: str) -> str | None:
         """Returns why a member of the archive is not wanted, or None if it is to be kept.
@@ -100,6 +107,7 @@ _TABLE = (
         unwanted=UnwantedSongs(
             re.compile(r"\.[0-9]+\.midi?$", re.IGNORECASE), "numbered copies like song.1.mid"
         ),
+        mark=re.compile(r"(?:^|/)clean_midi/"),
     ),
     Source(
         name="lahk_full",
@@ -108,12 +116,16 @@ _TABLE = (
         file_name="lmd_full.tar.gz",
         size_bytes=1_768_163_879,
         sha256_start="6fcfe2ac",
+        mark=re.compile(r"(?:^|/)lmd_full/"),
     ),
     Source(
         name="freedoom",
         title="the music of the free game Freedoom (BSD licence)",
         url="https://github.com/freedoom/freedoom/releases/download/v0.13.0/freedoom-0.13.0.zip",
         file_name="freedoom-0.13.0.zip",
+        mark=re.compile(r"^(?:freedoom[12]|freedm)_\w+\.mid$", re.IGNORECASE),  # from its WADs
+        mirror="pip download --no-deps vizdoom==1.3.2",
+        mirror_file="vizdoom-1.3.2-*.whl",
     ),
     Source(
         name="released_model",
@@ -121,6 +133,7 @@ _TABLE = (
         url="https://github.com/Kipwisp/runescape-midinet/releases/download/1.0/midinet_model_trained.zip",
         file_name="midinet_model_trained.zip",
         is_model=True,
+        mark=_MODEL_FILE,
     ),
 )
 
@@ -134,5 +147,12 @@ def find_source(name: str) -> Source:
         OptionError: if there is no data set of this name.
     """
     if name not in SOURCES:
-        raise OptionError(f"no data set is called {name!r}: there are {', '.join(SOURCES)}")
+        hint = did_you_mean(name, SOURCES)
+        known = f"there are {', '.join(SOURCES)}"
+        raise OptionError(f"no data set is called {name!r}: {hint + ' ' if hint else ''}{known}")
     return SOURCES[name]
+
+
+def source_of(path: str) -> Source | None:
+    """Returns the data set whose archive is known to hold this path, if there is one."""
+    return next((s for s in SOURCES.values() if s.mark and s.mark.search(path)), None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -36,10 +36,14 @@ class RetryPolicy:
             than there are waits, unless one of them received new bytes: then counting starts
             again.
         timeout_s: seconds of silence after which a connection counts as broken.
+        connect_timeout_s: seconds after which a server that can't be reached counts as such.
+        offline_s: seconds after which the download is given up if no server was ever reached.
     """
 
     waits_s: tuple[float, ...] = (1, 2, 4, 8, 16, 32)
     timeout_s: float = 30
+    connect_timeout_s: float = 5
+    offline_s: float = 10
 
 
 class TransferError(Exception):
@@ -48,6 +52,10 @@ class TransferError(Exception):
 
 class RetryableError(TransferError):
     """The connection broke or the server is busy, so that a retry may help."""
+
+
+class UnreachableError(RetryableError):
+    """No connection, perhaps because there is no network at all."""
 
 
 class _FileVersion(NamedTuple):
@@ -118,13 +126,16 @@ def fetch(source: Source, target: Path, retries: RetryPolicy) -> None:
     part = PartialFile(target)
     max_size = part.size
     failures = 0
+    start_s = time.monotonic()
+    answers: list[int] = []
     with requests.Session() as session:
+        session.hooks["response"].append(lambda response, **_: answers.append(response.status_code))
         session.headers["User-Agent"] = "midinet"
         # Sizes and ranges would count compressed bytes if the transfer were compressed.
         session.headers["Accept-Encoding"] = "identity"
         while True:
             try:
-                _connect_once(session, source, part, retries.timeout_s)
+                _connect_once(session, source, part, retries)
                 break
             except RetryableError as error:
                 failures = 1 if part.size > max_size else failures + 1
@@ -132,6 +143,10 @@ def fetch(source: Source, target: Path, retries: RetryPolicy) -> None:
                 if failures > len(retries.waits_s):
                     raise
                 wait_s = retries.waits_s[failures - 1]
+                next_s = time.monotonic() + wait_s - start_s
+                is_offline = isinstance(error, UnreachableError) and not answers
+                if is_offline and next_s > retries.offline_s:
+                    raise
                 tqdm.write(f"{source.name}: {error}; trying again in {wait_s:g} s")
                 time.sleep(wait_s)
     _check_hash(source, part)
@@ -139,11 +154,12 @@ def fetch(source: Source, target: Path, retries: RetryPolicy) -> None:
 
 
 def _connect_once(
-    session: requests.Session, source: Source, part: PartialFile, timeout_s: float
+    session: requests.Session, source: Source, part: PartialFile, retries: RetryPolicy
 ) -> None:
     """Tries once; returns if the file is complete."""
     try:
-        answer = _request(session, source.url, part, timeout_s)
+        timeouts_s = (retries.connect_timeout_s, retries.timeout_s)
+        answer = _request(session, source.url, part, timeouts_s)
         with answer.response:
             if answer.response.status_code == 416:
                 if answer.range == (None, part.size):
@@ -152,10 +168,13 @@ def _connect_once(
                 raise RetryableError("the kept bytes do not fit the file")
             total = _resume_or_restart(answer, source, part)
             _receive(answer, source, part, total)
+    except requests.ConnectTimeout as error:
+        reason = f"the server can't be reached within {retries.connect_timeout_s:g} s"
+        raise UnreachableError(reason) from error
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise RetryableError(f"no answer for {timeout_s:g} s") from error
+        raise RetryableError(f"no answer for {retries.timeout_s:g} s") from error
     except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
-        raise RetryableError(f"the connection failed ({_root_cause(error)})") from error
+        raise UnreachableError(f"the connection failed ({_root_cause(error)})") from error
     except requests.RequestException as error:
         raise TransferError(str(error)) from error
 
@@ -200,13 +219,15 @@ class _Answer:
         return WebPage(self._head + self.response.raw.read(_MAX_PAGE_BYTES, decode_content=False))
 
 
-def _request(session: requests.Session, url: str, part: PartialFile, timeout_s: float) -> _Answer:
+def _request(
+    session: requests.Session, url: str, part: PartialFile, timeouts_s: tuple[float, float]
+) -> _Answer:
     """Sends the request; if a warning page comes, submits its form instead."""
     headers = {"Range": f"bytes={part.size}-"} if part.size else {}
     if headers and part.version.validator:
         headers["If-Range"] = part.version.validator
     for _ in range(_MAX_PAGES):
-        response = session.get(url, headers=headers, stream=True, timeout=timeout_s)
+        response = session.get(url, headers=headers, stream=True, timeout=timeouts_s)
         status = f"the server answered {response.status_code} {response.reason}"
         if response.status_code in _RETRYABLE_STATUS:
             response.close()
@@ -285,6 +306,10 @@ def _resume_or_restart(answer: _Answer, source: Source, part: PartialFile) -> in
 
 def _receive(answer: _Answer, source: Source, part: PartialFile, total: int | None) -> None:
     """Appends the bytes of the answer to the partial file."""
+    host = urlsplit(answer.response.url).hostname
+    amount = "a file of unknown size" if total is None else f"{total / 1e6:,.1f} MB"
+    kept = f", of which {part.size / 1e6:,.1f} MB are here already" if part.size else ""
+    tqdm.write(f"{source.name}: downloading {amount} from {host}{kept}")
     bar = tqdm(
         desc=source.name,
         total=total,

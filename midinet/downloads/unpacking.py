@@ -20,7 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from midinet.downloads.archives import Budget, Member, read_members
-from midinet.downloads.sources import Source, model_file
+from midinet.downloads.sources import Source, model_file, source_of
 from midinet.errors import ArchiveError
 
 UNSAFE_PATH = "files whose path leads out of the archive's folder"
@@ -50,19 +50,21 @@ class Tally:
         return f"{kept}; left out: {skipped}" if skipped else kept
 
 
-def unpack(archive: Path, folder: Path, source: Source) -> Tally:
+def unpack(archive: Path, folder: Path, source: Source, name: str | None = None) -> Tally:
     """Writes the wanted files of an archive to a folder.
 
     Args:
         archive: a zip, wheel, tar (plain, gzip, bzip2 or xz) or WAD, recognised by its content.
         folder: an existing, empty folder. After an error its contents are incomplete.
         source: the data set, which decides what is wanted.
+        name: what errors call the archive; None: its path.
 
     Raises:
         ArchiveError: if the archive is damaged, encrypted, beyond the limits, of an unknown kind,
             or holds nothing that is wanted.
         OSError: if a file can't be read or written.
     """
+    name = name or str(archive)
     writer = _Writer(folder, source, Budget(archive))
     try:
         with archive.open("rb") as file:
@@ -71,15 +73,15 @@ def unpack(archive: Path, folder: Path, source: Source) -> Tally:
                 writer.write(member)
         writer.check()
     except ArchiveError as error:
-        raise ArchiveError(f"{archive}: {error}") from error
+        raise ArchiveError(f"{name}: {error}") from error
     except UnicodeDecodeError as error:
-        raise ArchiveError(f"{archive}: a name in it is not the UTF-8 it claims to be") from error
+        raise ArchiveError(f"{name}: a name in it is not the UTF-8 it claims to be") from error
     except OSError as error:
         if error.errno is not None:  # from the file system; decompressors set no errno
             raise
-        raise _damaged(archive, error) from error
+        raise _damaged(name, error) from error
     except _DAMAGE as error:
-        raise _damaged(archive, error) from error
+        raise _damaged(name, error) from error
     return writer.tally
 
 
@@ -97,10 +99,10 @@ _DAMAGE = (
 )
 
 
-def _damaged(archive: Path, error: Exception) -> ArchiveError:
+def _damaged(name: str, error: Exception) -> ArchiveError:
     if isinstance(error, NotImplementedError):
-        return ArchiveError(f"{archive}: compressed in a way that Python can't read ({error})")
-    return ArchiveError(f"{archive}: damaged or cut off ({error or type(error).__name__})")
+        return ArchiveError(f"{name}: compressed in a way that Python can't read ({error})")
+    return ArchiveError(f"{name}: damaged or cut off ({error or type(error).__name__})")
 
 
 class _Writer:
@@ -116,6 +118,9 @@ class _Writer:
     def write(self, member: Member) -> None:
         """Writes a member, or counts why it is skipped."""
         path = member.path.replace("\\", "/")
+        owner = source_of(path)
+        if owner and owner.name != self.source.name:
+            raise ArchiveError(f"it is the archive of {owner.name}: unpack it with -d {owner.name}")
         reason = member.skip_reason
         if reason is None and (
             path.startswith("/") or ".." in path.split("/") or _DRIVE.match(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from midinet.downloads import download as fetching
 from midinet.downloads import transfer
@@ -183,7 +184,9 @@ def failure(output: Path, dataset: str = "rs_ost") -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert SOURCES[dataset].url in message
-    assert f"download.py -d {dataset} -o {output} --archive FILE" in message
+    assert (
+        f"download.py -d {dataset} -o {output} --archive {SOURCES[dataset].mirror_file}" in message
+    )
     return message
 
 
@@ -194,7 +197,10 @@ def test_fetches_and_unpacks(site, output, capsys):
     assert download("rs_ost", output) == output
     assert_clean(output)
     assert len(site.requests) == 1
-    assert "8 files kept" in capsys.readouterr().out
+    size = f"{len(ARCHIVE) / 1e6:.1f} MB"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"rs_ost: downloading {size} from 127.0.0.1"
+    assert "8 files kept" in said[-1]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -232,13 +238,14 @@ def test_a_server_without_ranges_sends_all_again(site, output):
     assert_clean(output)
 
 
-def test_goes_on_where_an_earlier_call_was_cut_off(site, output):
+def test_goes_on_where_an_earlier_call_was_cut_off(site, output, capsys):
     site.script = [serve(stop=300_000), *[status(503)] * 9]
     assert "300,000 bytes are kept" in failure(output)
     assert (output.parent / "songs.rs_ost.zip.part").stat().st_size == 300_000
     site.script = []
     download("rs_ost", output)
     assert_clean(output)
+    assert "MB from 127.0.0.1, of which 0.3 MB are here already" in capsys.readouterr().out
     assert site.ranges[-1] == "bytes=300000-"
     assert site.requests[-1][1]["If-Range"] == '"one"'
 
@@ -325,6 +332,48 @@ def test_silence_for_ever_is_given_up(site, output, monkeypatch):
 def test_nobody_at_home(site, output):
     site.close()
     assert re.search(r"the connection failed \(.*refused\)", failure(output))
+
+
+class Clock:
+    """Takes the place of the module `time`: waiting costs nothing."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.waits: list[float] = []
+
+    def sleep(self, wait_s: float) -> None:
+        self.waits.append(wait_s)
+        self.now_s += wait_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize(
+    ("error", "takes_s", "waits", "said"),
+    [
+        (requests.ConnectionError("no such host"), 0, [1, 2, 4], "the connection failed"),
+        (requests.ConnectTimeout(), 5, [1], "the server can't be reached within 5 s"),
+        (requests.ReadTimeout(), 30, [1, 2, 4, 8, 16, 32], "no answer for 30 s"),
+    ],
+)
+def test_without_a_network_it_ends_within_15_seconds(
+    output, monkeypatch, error, takes_s, waits, said
+):
+    clock = Clock()
+
+    def get(*_: Any, **__: Any) -> None:
+        clock.now_s += takes_s
+        raise error
+
+    monkeypatch.setattr(transfer, "time", clock)
+    monkeypatch.setattr(requests.Session, "get", get)
+    monkeypatch.setattr(fetching, "RETRY_POLICY", RetryPolicy())
+    message = failure(output, "freedoom")
+    assert said in message
+    assert "Or run pip download --no-deps vizdoom==1.3.2, and then " in message
+    assert message.endswith(f"-o {output} --archive vizdoom-1.3.2-*.whl")
+    assert clock.waits == waits
 
 
 def test_waits_grow_and_begin_anew_when_bytes_come(site, output, monkeypatch):
@@ -425,8 +474,10 @@ def test_a_file_of_unannounced_length_is_taken_as_it_comes(site, output):
 
 def test_a_file_of_unannounced_length_that_is_cut_off_is_found_out(site, output):
     site.script = [serve(length=None, stop=300_000)]
-    with pytest.raises(ArchiveError, match=r"damaged or cut off.*deleted"):
+    with pytest.raises(ArchiveError, match=r"damaged or cut off.*deleted") as caught:
         download("rs_ost", output)
+    assert str(caught.value).startswith(f"{site.url}: ")
+    assert "songs.rs_ost.zip" not in str(caught.value)
     assert list(output.parent.iterdir()) == []
     download("rs_ost", output)
     assert_clean(output)
@@ -576,8 +627,12 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, mode: str, after: int) -> Non
 def test_a_disk_full_while_fetching_keeps_what_came(site, output, monkeypatch):
     with monkeypatch.context() as full:
         fill_the_disk(full, "ab", after=300_000)
-        with pytest.raises(DownloadError, match="No space left on device: free some space and run"):
+        with pytest.raises(DownloadError) as caught:
             download("rs_ost", output)
+    assert str(caught.value) == (
+        f"{output}: No space left on device: free some space and run the same command again; "
+        "the 300,000 bytes that were downloaded are kept"
+    )
     assert not output.exists()
     download("rs_ost", output)
     assert_clean(output)
@@ -587,12 +642,26 @@ def test_a_disk_full_while_fetching_keeps_what_came(site, output, monkeypatch):
 def test_a_disk_full_while_unpacking_keeps_the_archive(site, output, monkeypatch):
     with monkeypatch.context() as full:
         fill_the_disk(full, "xb", after=1000)
-        with pytest.raises(DownloadError, match="No space left on device: free some space and run"):
+        with pytest.raises(DownloadError) as caught:
             download("rs_ost", output)
+    assert str(caught.value) == (
+        f"{output}: No space left on device: free some space and run the same command again; "
+        "the archive is kept and will not be downloaded again"
+    )
     assert [path.name for path in output.parent.iterdir()] == ["songs.rs_ost.zip"]
     download("rs_ost", output)
     assert_clean(output)
     assert len(site.requests) == 1
+
+
+def test_a_disk_full_while_a_file_of_the_user_is_unpacked(output, tmp_path, monkeypatch):
+    (tmp_path / "my.zip").write_bytes(ARCHIVE)
+    fill_the_disk(monkeypatch, "xb", after=1000)
+    with pytest.raises(DownloadError) as caught:
+        download("rs_ost", output, tmp_path / "my.zip")
+    expected = f"{output}: No space left on device: free some space and run the same command again"
+    assert str(caught.value) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["my.zip"]
 
 
 def test_ctrl_c_keeps_what_came(site, output, monkeypatch):

@@ -50,8 +50,9 @@ def test_a_model_file_keeps_its_place_in_the_model():
 
 
 def test_an_unknown_data_set_is_answered_with_the_known_ones():
-    with pytest.raises(OptionError, match="'rsost': there are rs_ost, lahk, lahk_full, freedoom"):
-        find_source("rsost")
+    with pytest.raises(OptionError, match="there are rs_ost, lahk, lahk_full, freedoom") as caught:
+        find_source("lakh")
+    assert "'lakh': did you mean lahk?" in str(caught.value)
 
 
 def test_the_catalogue_is_that_of_2021_and_more():

@@ -160,6 +160,24 @@ def test_says_what_was_kept_and_what_was_left_out(try_unpacking, capsys):
     assert "files that are not MIDI (1)" in line
 
 
+@pytest.mark.parametrize(
+    ("dataset", "data", "owner"),
+    [
+        ("lahk", make_zip(("vizdoom/freedoom1.wad", WAD)), "freedoom"),
+        ("rs_ost", make_tar(("clean_midi/ABBA/Waterloo.mid", SONG)), "lahk"),
+        ("lahk", make_tar(("lmd_full/0/0a.mid", SONG), mode="w:gz"), "lahk_full"),
+        ("freedoom", make_zip(("model/saved_model.pb", b"")), "released_model"),
+        ("released_model", make_tar(("clean_midi/ABBA/Waterloo.mid", SONG)), "lahk"),
+    ],
+)
+def test_the_archive_of_another_data_set_is_not_taken_for_this_one(
+    try_unpacking, dataset, data, owner
+):
+    expected = f"it is the archive of {owner}: unpack it with -d {owner}$"
+    with pytest.raises(ArchiveError, match=expected):
+        try_unpacking(data, dataset)
+
+
 def test_an_archive_inside_an_archive_stays_shut(try_unpacking):
     inner = make_zip(("inner.mid", SONG))
     data = make_zip(("outer.mid", SONG), ("inner.zip", inner), ("inner.tar", make_tar(*SONGS)))

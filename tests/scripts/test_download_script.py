@@ -41,10 +41,21 @@ def test_unpacks_a_file_on_the_disk(wheel, tmp_path, dataset_option, output_opti
     assert wheel.exists()
 
 
+def test_a_star_is_found_where_the_shell_leaves_it(wheel, tmp_path):
+    pattern = tmp_path / "viz*.whl"
+    result = download("-d", "freedoom", "-o", tmp_path / "raw", "--archive", pattern)
+    assert result.returncode == 0, result.stderr
+    (tmp_path / "vizdoom2.whl").touch()
+    result = download("-d", "freedoom", "-o", tmp_path / "raw2", "--archive", pattern)
+    assert f"{pattern} fits 2 files: --archive takes one" in result.stderr
+    result = download("-d", "freedoom", "-o", tmp_path / "raw2", "--archive", tmp_path / "no*")
+    assert "no* does not exist" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-d", "rsost"], "no data set is called 'rsost': there are rs_ost, lahk"),
+        (["-d", "rsost"], "no data set is called 'rsost': did you mean rs_ost?"),
         (["-d", "rs_ost", "--archive", "nowhere.zip"], "nowhere.zip does not exist"),
         (["-d", "rs_ost", "--archive", "midinet"], "midinet is a folder"),
         (["-d", "rs_ost", "--archive", "pyproject.toml"], "is not a zip, whl, tar"),
