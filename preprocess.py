@@ -19,6 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--no_sustain", action="store_true", help="ignore the sustain pedal")
     parser.add_argument(
+        "--no_volume", action="store_true", help="ignore channel volume and expression"
+    )
+    parser.add_argument(
         "--exclude",
         metavar="FOLDER",
         help="folder of MIDI files, such as a test set, to leave out with all their near copies",
@@ -34,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.output,
             drum_program=options.drum_program,
             sustain=not options.no_sustain,
+            volume=not options.no_volume,
             exclude=options.exclude,
             workers=options.workers,
             overwrite=options.overwrite,

@@ -62,6 +62,7 @@ def encode(
     music: str | Path | bytes | Notes | mido.MidiFile,
     drum_program: int | None = DRUM_PROGRAM,
     sustain: bool = True,
+    volume: bool = True,
 ) -> np.ndarray:
     """Writes music as tokens.
 
@@ -69,6 +70,7 @@ def encode(
         music: the path or bytes of a MIDI file, a mido.MidiFile, or notes.
         drum_program: the program that stands for percussion; None leaves percussion out.
         sustain: whether the sustain pedal lengthens the notes of a MIDI file.
+        volume: whether the volume of their channels scales the velocities of its notes.
 
     Returns:
         `(T,)` uint16 tokens; empty for music without notes.
@@ -85,7 +87,7 @@ def encode(
         file = io.BytesIO()
         music.save(file=file)
         music = file.getvalue()
-    notes = music if isinstance(music, Notes) else read_midi(music, sustain)
+    notes = music if isinstance(music, Notes) else read_midi(music, sustain, volume)
     grid_notes = _to_grid(notes, drum_program)
     return _write(_event_keys(grid_notes, drum_program))
 

@@ -16,13 +16,15 @@ class CodecSettings:
         drum_program: the program that stands for percussion. With None, percussion is left out
             when encoding, and decoding reads every program literally.
         sustain: whether the sustain pedal lengthens notes.
+        volume: whether the volume of their channels scales the velocities of notes.
 
     Raises:
-        ParametersError: drum_program is not a program, or sustain not a truth value.
+        ParametersError: drum_program is not a program, or another value is no truth value.
     """
 
     drum_program: int | None = DRUM_PROGRAM
     sustain: bool = True
+    volume: bool = True
 
     def __post_init__(self) -> None:
         if self.drum_program is not None and (
@@ -34,18 +36,31 @@ class CodecSettings:
                 f"drum_program is {self.drum_program!r}: it must be a program from 0 to "
                 f"{NUM_PROGRAMS - 1}, or none"
             )
-        if not isinstance(self.sustain, bool):
-            raise ParametersError(f"sustain is {self.sustain!r}: it must be true or false")
+        for name in ("sustain", "volume"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ParametersError(f"{name} is {value!r}: it must be true or false")
+
+    def to_dict(self) -> dict[str, object]:
+        """The settings as they are stored in JSON.
+
+        Without volume they are what they were before there was that setting, so that older data
+        sets and runs stay equal to themselves.
+        """
+        values = dataclasses.asdict(self)
+        if not self.volume:
+            del values["volume"]
+        return values
 
     @classmethod
     def from_dict(cls, values: object) -> CodecSettings:
-        """Reads the settings as they are stored in JSON.
+        """Reads the settings as they are stored in JSON; older ones know no volume.
 
         Raises:
             ParametersError: `values` is not a dictionary, a name is unknown or missing, or a value
                 is impossible.
         """
         names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or {"volume", *values} != names:
             raise ParametersError(f"codec settings must be an object of {sorted(names)}")
-        return cls(**values)
+        return cls(**{"volume": False, **values})

@@ -7,7 +7,6 @@ and family of each song; which files were skipped and why).
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -133,7 +132,7 @@ class Corpus:
 
         It is equal for data sets of equal content, which are split in the same way.
         """
-        parts = [repr(dataclasses.astuple(self.codec)), *self.hashes]
+        parts = [repr(tuple(self.codec.to_dict().values())), *self.hashes]
         if self.families != self.hashes:
             parts += self.families
         if len(self._tempo_changes):

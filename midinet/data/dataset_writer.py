@@ -223,7 +223,7 @@ class DatasetWriter:
         np.save(self._folder / TEMPO_MAPS_FILE, tempo_changes)
         description: Description = {
             "format_version": FORMAT_VERSION,
-            "codec": dataclasses.asdict(self._codec),
+            "codec": self._codec.to_dict(),
             "tokens": summary.tokens,
             "notes": summary.notes,
             "hours": round(summary.hours, 3),

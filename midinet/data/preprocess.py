@@ -51,6 +51,7 @@ def preprocess(  # noqa: PLR0913  # a parameter for each option of the script
     *,
     drum_program: int | None = DRUM_PROGRAM,
     sustain: bool = True,
+    volume: bool = True,
     exclude: str | Path | None = None,
     workers: int | None = None,
     overwrite: bool = False,
@@ -65,6 +66,7 @@ def preprocess(  # noqa: PLR0913  # a parameter for each option of the script
         output: the data set folder to make.
         drum_program: the program that stands for percussion; None leaves percussion out.
         sustain: whether the sustain pedal lengthens notes.
+        volume: whether the volume of their channels scales the velocities of notes.
         exclude: a folder of MIDI files, such as a test set; they and near copies of them are left
             out of the data set.
         workers: number of worker processes; None starts one per core.
@@ -85,7 +87,7 @@ def preprocess(  # noqa: PLR0913  # a parameter for each option of the script
         >>> summary.songs, summary.skipped
     """
     input, output = Path(input), Path(output)
-    codec = CodecSettings(drum_program, sustain)
+    codec = CodecSettings(drum_program, sustain, volume)
     if workers is not None and workers < 1:
         raise OptionError(f"workers is {workers}: it must be at least 1")
     workers = workers or os.cpu_count() or 1
@@ -208,7 +210,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
 def _read_song(file: Path, codec: CodecSettings) -> Song:
     """Reads and encodes one file; runs in a worker process."""
     try:
-        notes = read_midi(file, codec.sustain)
+        notes = read_midi(file, codec.sustain, codec.volume)
     except MidiError as error:
         detail = f"{error.reason} (at byte {error.offset})"
         return Song(skip_reason="not readable as MIDI", skip_detail=detail)

@@ -148,7 +148,8 @@ def open_primer(path: str | Path, codec: CodecSettings) -> Prompt:
     """
     if Path(path).is_dir():
         raise OptionError(f"{path} is a folder: a primer is one MIDI file")
-    tokens, tempo_map, grid_share = _encode_with_beats(read_midi(path, codec.sustain), codec)
+    notes = read_midi(path, codec.sustain, codec.volume)
+    tokens, tempo_map, grid_share = _encode_with_beats(notes, codec)
     if not len(tokens):
         raise OptionError(f"{path} has no notes to go on from")
     return Prompt(tokens, str(path), tempo_map, grid_share)

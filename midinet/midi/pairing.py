@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-_NOTE_OFF, _NOTE_ON, _CONTROL, _PROGRAM = 0x80, 0x90, 0xB0, 0xC0
-_SUSTAIN, _ALL_SOUND_OFF, _RESET_CONTROLLERS, _ALL_NOTES_OFF = 64, 120, 121, 123
-_NUM_CHANNELS = 16
-_CHANNEL_BIT = 32  # in sort keys, above the number of an event
+_NOTE_OFF, _NOTE_ON, CONTROL, _PROGRAM = 0x80, 0x90, 0xB0, 0xC0
+RESET_CONTROLLERS = 121
+_SUSTAIN, _ALL_SOUND_OFF, _ALL_NOTES_OFF = 64, 120, 123
+NUM_CHANNELS = 16
+CHANNEL_BIT = 32  # in sort keys, above the number of an event
 _PEDAL_DOWN = 64  # the least value of the sustain controller that holds
 _STRIKE_MS = 50.0  # a note-off this long after the latest stroke of its key ends all strokes
 
@@ -60,7 +61,7 @@ def pair(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> PairedNotes:
     kind, channel = events.status & 0xF0, events.status & 0x0F
     is_on = (kind == _NOTE_ON) & (events.second > 0)
     notes, on = np.flatnonzero(kind <= _NOTE_ON), np.flatnonzero(is_on)
-    controls = np.flatnonzero(kind == _CONTROL)
+    controls = np.flatnonzero(kind == CONTROL)
     silencing = (events.first[controls] == _ALL_SOUND_OFF) | (
         events.first[controls] == _ALL_NOTES_OFF
     )
@@ -96,7 +97,7 @@ def _apply_sustain(
     is_down = is_pedal & (value >= _PEDAL_DOWN)
     if not is_down.any():
         return
-    is_up = (is_pedal & ~is_down) | (controller == _RESET_CONTROLLERS)
+    is_up = (is_pedal & ~is_down) | (controller == RESET_CONTROLLERS)
     holds = np.zeros(len(channel) + 1, bool)
     holds[controls[is_down]] = True
 
@@ -114,19 +115,19 @@ class _ChannelMarks:
     def __init__(self, channel: np.ndarray, marks: np.ndarray) -> None:
         """Takes the channel of all N events and the numbers of the marked ones."""
         self._channel = channel
-        begins = np.arange(_NUM_CHANNELS) << _CHANNEL_BIT
-        ends = begins | (1 << _CHANNEL_BIT) - 1
+        begins = np.arange(NUM_CHANNELS) << CHANNEL_BIT
+        ends = begins | (1 << CHANNEL_BIT) - 1
         self._keys = np.sort(np.concatenate((begins, self._key(marks), ends)))
-        self._marks = (self._keys & (1 << _CHANNEL_BIT) - 1) - 1
+        self._marks = (self._keys & (1 << CHANNEL_BIT) - 1) - 1
         self._marks[self._keys.searchsorted(np.append(begins, ends))] = len(channel)
 
     def _key(self, events: np.ndarray) -> np.ndarray:
-        keys: np.ndarray = self._channel.take(events).astype(np.int64) << _CHANNEL_BIT | events + 1
+        keys: np.ndarray = self._channel.take(events).astype(np.int64) << CHANNEL_BIT | events + 1
         return keys
 
     def rank(self, events: np.ndarray) -> np.ndarray:
         """A number that grows with each marked event of the channel."""
-        if len(self._keys) == 2 * _NUM_CHANNELS:  # nothing to search for
+        if len(self._keys) == 2 * NUM_CHANNELS:  # nothing to search for
             return 2 * self._channel.take(events) + 1
         rank: np.ndarray = self._keys.searchsorted(self._key(events))
         return rank

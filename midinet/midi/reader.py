@@ -17,6 +17,7 @@ import numpy as np
 
 from midinet.errors import MidiError
 from midinet.midi.events import LOOKAHEAD_BYTES, META, Events, find_events
+from midinet.midi.loudness import heard_velocity
 from midinet.midi.notes import DRUM_CHANNEL, Notes
 from midinet.midi.pairing import ChannelEvents, pair
 from midinet.midi.tempo_map import DEFAULT_US_PER_BEAT, Clock
@@ -35,7 +36,7 @@ _MAKES_NOTES = np.zeros(256, bool)
 _MAKES_NOTES[0x80:0xA0] = _MAKES_NOTES[0xB0:0xD0] = True
 
 
-def read_midi(source: str | Path | bytes, sustain: bool = True) -> Notes:
+def read_midi(source: str | Path | bytes, sustain: bool = True, volume: bool = True) -> Notes:
     """Reads the notes of a Standard MIDI File: format 0, 1 or 2, plain or wrapped in RIFF.
 
     The program of a note is that of its channel at the onset, whichever track set it. The tempo map
@@ -47,6 +48,8 @@ def read_midi(source: str | Path | bytes, sustain: bool = True) -> Notes:
     Args:
         source: the path of a file, or its bytes.
         sustain: whether the sustain pedal (controller 64) holds notes until it is released.
+        volume: whether the volume of their channels (controllers 7 and 11) scales the velocities,
+            relative to the file's loudest channel, and notes that are never heard are left out.
 
     Returns:
         The notes, ordered by onset, with the song's tempo map.
@@ -60,11 +63,11 @@ def read_midi(source: str | Path | bytes, sustain: bool = True) -> Notes:
         >>> notes.tempo_map.beats_at(notes.start_ms)
     """
     if isinstance(source, bytes):
-        return _read(source, sustain)
+        return _read(source, sustain, volume)
     try:
         with open(source, "rb") as file:
             _check_size(os.fstat(file.fileno()).st_size)
-            return _read(file.read(), sustain)
+            return _read(file.read(), sustain, volume)
     except MidiError as error:
         raise MidiError(error.reason, error.offset, str(source)) from None
 
@@ -74,7 +77,7 @@ def _check_size(size: int) -> None:
         raise MidiError(f"larger than {MAX_BYTES >> 20} MB", MAX_BYTES)
 
 
-def _read(data: bytes, sustain: bool) -> Notes:
+def _read(data: bytes, sustain: bool, volume: bool) -> Notes:
     _check_size(len(data))
     header = _find_header(data)
     if header < 0:
@@ -102,16 +105,19 @@ def _read(data: bytes, sustain: bool) -> Notes:
     channel_events, ms = _merge_tracks(padded, events, clock)
     del events  # the next step is the one that takes most memory
     channel_events, ms = _without_stray_events(channel_events, ms, header)
-    on, end, program = pair(channel_events, ms, sustain)
-    return Notes(
+    paired = pair(channel_events, ms, sustain)
+    on, end, program = paired
+    velocity = heard_velocity(channel_events, paired) if volume else channel_events.second[on]
+    notes = Notes(
         start_ms=ms[on],
         end_ms=ms[end],
         program=program,
         pitch=channel_events.first[on],
-        velocity=channel_events.second[on],
+        velocity=velocity,
         is_drum=(channel_events.status[on] & 0x0F) == DRUM_CHANNEL,
         tempo_map=tempo_map,
     )
+    return notes if velocity.all() else notes[velocity > 0]
 
 
 def _find_header(data: bytes) -> int:

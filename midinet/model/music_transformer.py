@@ -7,7 +7,6 @@ is ever executed.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import math
@@ -183,7 +182,7 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
     description = {
         "format_version": FORMAT_VERSION,
         "parameters": model.parameters.to_dict(),
-        "codec": dataclasses.asdict(model.codec),
+        "codec": model.codec.to_dict(),
         "hears_state": model.hears_state,
         "training": model.history_of_training,
     }

@@ -23,8 +23,8 @@ _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _TOP = "layer_with_weights-"
 # TensorFlow raises different errors for damaged files, depending on where the damage is.
 _READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
-# Its training data did not distinguish percussion from melodic notes.
-_CODEC = CodecSettings(drum_program=None)
+# Its training data did not distinguish percussion from melodic notes, nor knew volumes.
+_CODEC = CodecSettings(drum_program=None, volume=False)
 
 
 def find_released(folder: Path) -> str | None:

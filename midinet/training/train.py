@@ -210,7 +210,7 @@ def _starting_point(
 
 def _identity(parameters: Parameters, corpus: Corpus, seed: int) -> dict[str, Any]:
     """What fixes a run: two runs that share it see the same numbers."""
-    codec = dataclasses.asdict(corpus.codec)
+    codec = corpus.codec.to_dict()
     return {**parameters.to_dict(), **codec, "data set": corpus.fingerprint, "seed": seed}
 
 

@@ -8,8 +8,19 @@ from midinet import CodecSettings, ParametersError
 
 
 def test_settings_survive_json():
-    for settings in (CodecSettings(), CodecSettings(None, sustain=False), CodecSettings(0)):
-        assert CodecSettings.from_dict(vars(settings)) == settings
+    for settings in (
+        CodecSettings(),
+        CodecSettings(None, sustain=False),
+        CodecSettings(0, volume=False),
+    ):
+        assert CodecSettings.from_dict(settings.to_dict()) == settings
+
+
+def test_settings_of_older_folders_know_no_volume():
+    older = {"drum_program": 117, "sustain": True}
+    assert CodecSettings.from_dict(older) == CodecSettings(volume=False)
+    # So that the fingerprints of data sets and the runs made from them stay the same.
+    assert CodecSettings(volume=False).to_dict() == older
 
 
 @pytest.mark.parametrize("drum_program", [-1, 128, 1.5, "117", True])
@@ -20,7 +31,11 @@ def test_a_drum_program_that_is_no_program_is_refused(drum_program):
 
 @pytest.mark.parametrize(
     "values",
-    [None, [], {}, {"drum_program": 117}, {"drum_program": 117, "sustain": 1}, {"a": 1}],
+    [
+        *(None, [], {}, {"drum_program": 117}, {"a": 1}),
+        {"drum_program": 117, "sustain": 1},
+        {"drum_program": 117, "sustain": True, "volume": None},
+    ],
 )
 def test_damaged_settings_are_refused(values):
     with pytest.raises(ParametersError):

@@ -17,6 +17,7 @@ import pytest
 
 from midinet import CorpusError, OptionError, encode, open_corpus, preprocess, read_midi
 from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.settings import CodecSettings
 from tests.conftest import make_song
 
 REPOSITORY = Path(__file__).parents[2]
@@ -75,10 +76,26 @@ def test_bad_files_are_left_out_and_named(tmp_path):
 
 
 def test_codec_settings_are_kept(midi_folder, tmp_path):
-    preprocess(midi_folder, tmp_path / "d", drum_program=None, sustain=False, workers=1, quiet=True)
-    corpus = open_corpus(tmp_path / "d")
-    assert corpus.codec.drum_program is None
-    assert corpus.codec.sustain is False
+    options = {"drum_program": None, "sustain": False, "volume": False}
+    preprocess(midi_folder, tmp_path / "d", **options, workers=1, quiet=True)
+    assert open_corpus(tmp_path / "d").codec == CodecSettings(**options)
+
+
+def test_the_volume_of_channels_counts_unless_it_is_switched_off(tmp_path):
+    song = make_song(1)
+    song.tracks[1].insert(0, mido.Message("control_change", channel=0, control=7, value=50))
+    (tmp_path / "music").mkdir()
+    song.save(tmp_path / "music" / "song.mid")
+    for volume in (True, False):
+        folder = tmp_path / f"data {volume}"
+        preprocess(tmp_path / "music", folder, volume=volume, workers=1, quiet=True)
+        corpus = open_corpus(folder)
+        expected = encode(song, volume=volume)
+        np.testing.assert_array_equal(corpus.song(0), expected)
+    assert expected.tolist() != encode(song).tolist()
+    # Older folders have no setting for it: they stay what they are.
+    description = json.loads((folder / "dataset.json").read_text())
+    assert description["codec"] == {"drum_program": 117, "sustain": True}
     assert corpus.fingerprint != ""
 
 

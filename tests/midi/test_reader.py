@@ -495,7 +495,12 @@ def multi_track_files(draw) -> mido.MidiFile:
     file = mido.MidiFile(type=1, ticks_per_beat=draw(st.sampled_from([24, 96, 480])))
     channel, pitch = st.sampled_from([0, 1, 9]), st.sampled_from([60, 61])
     delta = st.sampled_from([0, 0, 1, 24, 200])
-    controls = st.sampled_from([(64, 0), (64, 127), (121, 0), (120, 0), (123, 0), (7, 100)])
+    controls = st.sampled_from(
+        [
+            *((64, 0), (64, 127), (121, 0), (120, 0), (123, 0)),
+            *((7, 0), (7, 1), (7, 90), (11, 0), (11, 64), (11, 127)),
+        ]
+    )
     for _ in range(draw(st.integers(1, 4))):
         track = mido.MidiTrack()
         for _ in range(draw(st.integers(0, 30))):
@@ -529,11 +534,11 @@ def assert_equal_notes(notes, expected):
         np.testing.assert_allclose(getattr(notes, field), getattr(expected, field), atol=1e-6)
 
 
-@hypothesis.given(multi_track_files(), st.booleans())
+@hypothesis.given(multi_track_files(), st.booleans(), st.booleans())
 @hypothesis.settings(max_examples=200)
-def test_notes_are_those_that_mido_and_a_plain_loop_find(file, sustain):
+def test_notes_are_those_that_mido_and_a_plain_loop_find(file, sustain, volume):
     data = saved(file)
-    assert_equal_notes(read_midi(data, sustain), notes_by_mido(data, sustain))
+    assert_equal_notes(read_midi(data, sustain, volume), notes_by_mido(data, sustain, volume))
 
 
 def test_rich_files_read_the_same_by_mido(songs):
