@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             train(**options)
         except TrainingInterrupted as stop:
-            print(f"midinet: {stop}", file=sys.stderr)
+            cli.tell_after_ctrl_c(str(stop))
             sys.exit(EXIT_BY_SIGNAL + stop.signal_number)
 
     return cli.run(action, parser)

@@ -227,8 +227,15 @@ def _import_failure(error: ImportError, package: str) -> str:
 
 
 def _interrupted() -> int:
-    _fail("interrupted")
+    tell_after_ctrl_c("interrupted")
     return EXIT_INTERRUPTED
+
+
+def tell_after_ctrl_c(message: str) -> None:
+    """Shows a message on a line of its own: a terminal shows ^C, perhaps behind a progress bar."""
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    _fail(message)
 
 
 def _fail(message: str) -> int:

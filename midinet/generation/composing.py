@@ -23,6 +23,10 @@ from midinet.generation.tempo import Bpm, choose_metronome, final_bpm, with_beat
 from midinet.midi.tempo_map import TempoMap
 from midinet.model.music_transformer import MusicTransformer
 
+# Those of tqdm itself turn the speed around when it is below 1, to "3.2s/ tokens".
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} tokens [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+_BAR_WITHOUT_TOTAL = "{n_fmt} tokens [{elapsed}, {rate_noinv_fmt}{postfix}]"
+
 
 def compose_pieces(
     model: MusicTransformer,
@@ -100,7 +104,12 @@ def _compose(
     made = np.empty((len(prompts), 0), np.uint16)
     interrupted = False
     try:
-        with tqdm(total=total, unit=" tokens", disable=not request.progress) as bar:
+        with tqdm(
+            total=total,
+            unit=" tokens",
+            bar_format=_BAR if total else _BAR_WITHOUT_TOTAL,
+            disable=not request.progress,
+        ) as bar:
             for part in sampling.stream(
                 model, prompts, limit.tokens, settings=settings, metronomes=metronomes
             ):
@@ -113,7 +122,7 @@ def _compose(
                     break
     except tf.errors.ResourceExhaustedError as error:
         raise OptionError(
-            f"out of memory composing {len(prompts)} at once: take fewer (num), or a smaller model"
+            f"out of memory composing {len(prompts)} at once: take fewer (--num) or a smaller model"
         ) from error
     except KeyboardInterrupt:
         if not made.size:
@@ -126,4 +135,5 @@ def _compose(
 def _describe_progress(heard_s: np.ndarray, has_ended: np.ndarray, limit: Limit) -> str:
     """How much music there is of the shortest piece that goes on; of the longest if none does."""
     shown_s = heard_s.max() if has_ended.all() else heard_s[~has_ended].min()
-    return f"{shown_s:.0f}{'' if limit.seconds is None else f' of {limit.seconds:g}'} s of music"
+    of_all = "" if limit.seconds is None else f" of {limit.seconds:g} s"
+    return f"{shown_s:.0f} s{of_all} of music"

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -179,6 +180,7 @@ def _find(names: list[str], wanted: str, dataset: str | Path) -> int:
     if len(matches) == 1:
         return names.index(matches[0])
     close = matches[:3] or difflib.get_close_matches(wanted, names, cutoff=0.4)
-    hint = f": did you mean {' or '.join(close)}?" if close else ""
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    shown = f"generate.py --list songs -d {shlex.quote(str(dataset))} shows all"
     count = f"{len(matches)} songs" if matches else "no song"
-    raise OptionError(f"{count} of {dataset} with {wanted!r} in the name{hint}")
+    raise OptionError(f"{count} of {dataset} with {wanted!r} in the name: {hint}{shown}")

@@ -148,5 +148,8 @@ def _explain(text: str, families: list[int], programs: list[int]) -> str:
         return f"instrument {text!r} is not clear: it could be {listed}"
     known = {name.lower(): name for name in (PERCUSSION, *PROGRAM_FAMILIES, *PROGRAM_NAMES)}
     close = [known[name] for name in difflib.get_close_matches(text.lower(), known, n=3)]
-    hint = f"did you mean {' or '.join(close)}?" if close else "take a number 0-127 or a name"
-    return f"no General MIDI instrument is called {text!r}: {hint}"
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return (
+        f"no General MIDI instrument is called {text!r}: {hint}"
+        "generate.py --list instruments shows all names, and their numbers 0-127"
+    )
