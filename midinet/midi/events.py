@@ -27,9 +27,9 @@ import numpy as np
 
 LOOKAHEAD_BYTES = 16  # more than delta time, status, type and length of any event
 
-META = 0xFF
+META, SYSEX = 0xFF, 0xF0
 _META_END_OF_TRACK = 0x2F
-_SYSEX, _ESCAPE = 0xF0, 0xF7
+_ESCAPE = 0xF7
 
 _STOP = np.int64(1) << 60  # a cursor beyond the end of any file
 _DOUBLINGS = 3
@@ -237,7 +237,7 @@ def _next_cursors(data: np.ndarray, low: int, high: int, num_modes: int) -> np.n
     kind = block[system]
     is_meta = kind == META
     ends_track = system[is_meta & (block[system + 1] == _META_END_OF_TRACK)]
-    has_length = is_meta | (kind == _SYSEX) | (kind == _ESCAPE)
+    has_length = is_meta | (kind == SYSEX) | (kind == _ESCAPE)
     with_length, length_at = system[has_length], (system + 1 + is_meta)[has_length]
     length, length_size = read_variable(block, length_at)
     end_of_payload = length_at + length_size + length

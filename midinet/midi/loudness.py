@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from midinet.midi.pairing import (
-    CHANNEL_BIT,
-    CONTROL,
-    NUM_CHANNELS,
-    RESET_CONTROLLERS,
-    ChannelEvents,
-    PairedNotes,
-)
+from midinet.midi.channel_events import CHANNEL_BIT, CONTROL, RESET_CONTROLLERS, ChannelEvents
+from midinet.midi.pairing import PairedNotes
 
 _VOLUME, _EXPRESSION = 7, 11
 _DEFAULT_VOLUME, _DEFAULT_EXPRESSION = 100, 127
@@ -42,7 +36,7 @@ def heard_velocity(events: ChannelEvents, notes: PairedNotes) -> np.ndarray:
     if not is_change.any():
         return velocity
     key, product = _products(events, np.flatnonzero(is_change))
-    channel_key = (events.status[notes.on] & 0x0F).astype(np.int64) << CHANNEL_BIT
+    channel_key = events.channel[notes.on].astype(np.int64) << CHANNEL_BIT
     at = key.searchsorted(channel_key | notes.on + 1) - 1
     factor = product[at]
 
@@ -71,9 +65,9 @@ def _products(events: ChannelEvents, changes: np.ndarray) -> tuple[np.ndarray, n
         Sorted keys, of a channel (above CHANNEL_BIT) and the event that changes the product, and
         the product from there on. Each channel begins with its default.
     """
-    channel = (events.status[changes] & 0x0F).astype(np.int64)
-    defaults = np.full(NUM_CHANNELS, -1)
-    key = np.append(np.arange(NUM_CHANNELS) << CHANNEL_BIT, channel << CHANNEL_BIT | changes + 1)
+    defaults = np.full(events.num_channels, -1)
+    begins = np.arange(events.num_channels) << CHANNEL_BIT
+    key = np.append(begins, events.channel_keys(changes))
     controller = np.append(defaults, events.first[changes])
     value = np.append(defaults, events.second[changes])
     order = np.argsort(key, kind="stable")

@@ -6,26 +6,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-_NOTE_OFF, _NOTE_ON, CONTROL, _PROGRAM = 0x80, 0x90, 0xB0, 0xC0
-RESET_CONTROLLERS = 121
-_SUSTAIN, _ALL_SOUND_OFF, _ALL_NOTES_OFF = 64, 120, 123
-NUM_CHANNELS = 16
-CHANNEL_BIT = 32  # in sort keys, above the number of an event
-_PEDAL_DOWN = 64  # the least value of the sustain controller that holds
+from midinet.midi.channel_events import (
+    ALL_NOTES_OFF,
+    ALL_SOUND_OFF,
+    CONTROL,
+    NOTE_ON,
+    PROGRAM,
+    RESET_CONTROLLERS,
+    ChannelEvents,
+    ChannelMarks,
+)
+
+_SUSTAIN, _SOSTENUTO = 64, 66
+_PEDAL_DOWN = 64  # the least value of a pedal's controller that holds
 _STRIKE_MS = 50.0  # a note-off this long after the latest stroke of its key ends all strokes
-
-
-class ChannelEvents(NamedTuple):
-    """Channel events in the order they happen; arrays of one length N.
-
-    Attributes:
-        status: `(N,)` uint8, 0x80 to 0xEF.
-        first, second: `(N,)` uint8, the data bytes, 0-127; no meaning in an event with fewer.
-    """
-
-    status: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+_RADIX_CHANNELS = 512  # whose keys have 16 bits
 
 
 class PairedNotes(NamedTuple):
@@ -49,96 +44,81 @@ def pair(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> PairedNotes:
     stroke ends all strokes, as in a synthesiser. So a lost note-off spoils one note and not every
     later one. An earlier note-off belongs to the oldest stroke: such notes overlap on purpose, if
     only just. A note-on with velocity 0 is a note-off, and a note-off that finds no note is
-    ignored. All-notes-off (controller 123) is a note-off for all; all-sound-off (120) ends even
-    what the pedal holds.
+    ignored. All-notes-off (controller 123, and the changes of mode 124 to 127) is a note-off for
+    all; all-sound-off (120) ends even what a pedal holds.
 
     Args:
         events: the N events of a song.
         ms: `(N + 1,)` their times in milliseconds, and the end of the song.
-        sustain: whether the sustain pedal holds released notes, until it goes up or the
-            controllers are reset (121).
+        sustain: whether the sustain pedal holds released notes, and the sostenuto pedal those whose
+            keys are down as it goes down; until it goes up or the controllers are reset (121).
     """
-    kind, channel = events.status & 0xF0, events.status & 0x0F
-    is_on = (kind == _NOTE_ON) & (events.second > 0)
-    notes, on = np.flatnonzero(kind <= _NOTE_ON), np.flatnonzero(is_on)
+    kind, channel = events.status & 0xF0, events.channel
+    is_on = (kind == NOTE_ON) & (events.second > 0)
+    notes, on = np.flatnonzero(kind <= NOTE_ON), np.flatnonzero(is_on)
     controls = np.flatnonzero(kind == CONTROL)
-    silencing = (events.first[controls] == _ALL_SOUND_OFF) | (
-        events.first[controls] == _ALL_NOTES_OFF
-    )
-    silences = _ChannelMarks(channel, controls[silencing])
+    controller = events.first[controls]
+    silencing = controls[(controller == ALL_SOUND_OFF) | (controller >= ALL_NOTES_OFF)]
+    silences = ChannelMarks(events, silencing)
 
     end = np.empty(len(kind), np.int64)
     end[on] = silences.following(on)
-    key = channel[notes].astype(np.uint16) << 7 | events.first[notes]
+    key_type = np.uint16 if events.num_channels <= _RADIX_CHANNELS else np.uint32
+    key = np.left_shift(channel[notes], 7, dtype=key_type) | events.first[notes]
     closed, closing = _match(key, silences.rank(notes), is_on[notes], ms[notes])
     end[notes[closed]] = notes[closing]
     end = end[on]
     if sustain:
-        _apply_sustain(end, channel, controls, events)
+        _apply_pedal(_SOSTENUTO, on, end, controls, events)
+        _apply_pedal(_SUSTAIN, on, end, controls, events)
 
-    change = _ChannelMarks(channel, np.flatnonzero(kind == _PROGRAM)).latest(on)
+    change = ChannelMarks(events, np.flatnonzero(kind == PROGRAM)).latest(on)
     program = np.append(events.first, np.uint8(0))[change]
     return PairedNotes(on, end, program)
 
 
-def _apply_sustain(
-    end: np.ndarray, channel: np.ndarray, controls: np.ndarray, events: ChannelEvents
+def _apply_pedal(
+    pedal: int, on: np.ndarray, end: np.ndarray, controls: np.ndarray, events: ChannelEvents
 ) -> None:
-    """Moves the ends of notes that are released while the pedal is down.
+    """Moves the ends of notes that are released while a pedal holds them.
 
     Args:
-        end: `(M,)` which of the N events ends each note, or N; changed in place.
-        channel: `(N,)` of each event.
+        pedal: the pedal's controller.
+        on: `(M,)` which of the N events is each note's note-on.
+        end: `(M,)` which event ends each note, or N; changed in place.
         controls: `(C,)` which events are controllers.
         events: all events.
     """
+    num_events = len(events.status)
     controller, value = events.first[controls], events.second[controls]
-    is_pedal, is_sound_off = controller == _SUSTAIN, controller == _ALL_SOUND_OFF
+    is_pedal, is_sound_off = controller == pedal, controller == ALL_SOUND_OFF
     is_down = is_pedal & (value >= _PEDAL_DOWN)
     if not is_down.any():
         return
     is_up = (is_pedal & ~is_down) | (controller == RESET_CONTROLLERS)
-    holds = np.zeros(len(channel) + 1, bool)
+    holds = np.zeros(num_events + 1, bool)
     holds[controls[is_down]] = True
+    moves = controls[is_up | is_down]
+    if pedal == _SOSTENUTO:
+        moves = _without_repeats(moves, holds, events)
 
-    released = np.flatnonzero(end < len(channel))
+    released = np.flatnonzero(end < num_events)
     off = end[released]
-    pedal = _ChannelMarks(channel, controls[is_up | is_down]).latest(off)
-    held = holds[pedal]
-    lets_go = _ChannelMarks(channel, controls[is_up | is_sound_off])
+    latest_move = ChannelMarks(events, moves).latest(off)
+    held = holds[latest_move]
+    if pedal == _SOSTENUTO:
+        held &= latest_move > on[released]  # only what already sounded as the pedal went down
+    lets_go = ChannelMarks(events, controls[is_up | is_sound_off])
     end[released[held]] = lets_go.following(off[held])
 
 
-class _ChannelMarks:
-    """Marked events, to be found from other events of the same channel."""
-
-    def __init__(self, channel: np.ndarray, marks: np.ndarray) -> None:
-        """Takes the channel of all N events and the numbers of the marked ones."""
-        self._channel = channel
-        begins = np.arange(NUM_CHANNELS) << CHANNEL_BIT
-        ends = begins | (1 << CHANNEL_BIT) - 1
-        self._keys = np.sort(np.concatenate((begins, self._key(marks), ends)))
-        self._marks = (self._keys & (1 << CHANNEL_BIT) - 1) - 1
-        self._marks[self._keys.searchsorted(np.append(begins, ends))] = len(channel)
-
-    def _key(self, events: np.ndarray) -> np.ndarray:
-        keys: np.ndarray = self._channel.take(events).astype(np.int64) << CHANNEL_BIT | events + 1
-        return keys
-
-    def rank(self, events: np.ndarray) -> np.ndarray:
-        """A number that grows with each marked event of the channel."""
-        if len(self._keys) == 2 * NUM_CHANNELS:  # nothing to search for
-            return 2 * self._channel.take(events) + 1
-        rank: np.ndarray = self._keys.searchsorted(self._key(events))
-        return rank
-
-    def latest(self, events: np.ndarray) -> np.ndarray:
-        """The last marked event before each event on its channel, or N."""
-        return self._marks.take(self.rank(events) - 1)
-
-    def following(self, events: np.ndarray) -> np.ndarray:
-        """The first marked event from each event on, on its channel, or N."""
-        return self._marks.take(self.rank(events))
+def _without_repeats(moves: np.ndarray, holds: np.ndarray, events: ChannelEvents) -> np.ndarray:
+    """Leaves out the moves of a pedal that press it while it is down already."""
+    moves = moves[np.argsort(events.channel[moves], kind="stable")]
+    repeats = holds[moves[1:]] & holds[moves[:-1]]
+    repeats &= events.channel[moves[1:]] == events.channel[moves[:-1]]
+    kept: np.ndarray = moves[np.append(True, ~repeats)]
+    return kept
 
 
 def _match(
@@ -147,7 +127,7 @@ def _match(
     """Finds the note-off of each note-on, among those of the same key and rank.
 
     Args:
-        key: `(M,)` uint16, channel and pitch.
+        key: `(M,)` unsigned, channel and pitch.
         rank: `(M,)`, grows with time inside a key; where it does, what still sounds is over.
         is_on: `(M,)` whether an event is a note-on.
         ms: `(M,)` times in milliseconds.
@@ -155,7 +135,7 @@ def _match(
     Returns:
         The note-ons that are closed, and the note-off of each.
     """
-    order = np.argsort(key, kind="stable")  # a radix sort, since keys have 16 bits
+    order = np.argsort(key, kind="stable")  # a radix sort if keys have 16 bits
     key, rank, is_on = key.take(order), rank.take(order), is_on.take(order)
     begins = np.ones(len(key), bool)  # a group: what has key and rank in common
     begins[1:] = (key[1:] != key[:-1]) | (rank[1:] != rank[:-1])

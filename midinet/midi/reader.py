@@ -16,10 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from midinet.errors import MidiError
-from midinet.midi.events import LOOKAHEAD_BYTES, META, Events, find_events
+from midinet.midi.channel_events import CHANNELS_PER_PORT, DECLARATION, ChannelEvents
+from midinet.midi.events import LOOKAHEAD_BYTES, META, SYSEX, Events, find_events
 from midinet.midi.loudness import heard_velocity
-from midinet.midi.notes import DRUM_CHANNEL, Notes
-from midinet.midi.pairing import ChannelEvents, pair
+from midinet.midi.notes import Notes
+from midinet.midi.pairing import pair
+from midinet.midi.percussion import find_declarations, is_percussion
 from midinet.midi.tempo_map import DEFAULT_US_PER_BEAT, Clock
 
 MAX_HOURS = 24  # later events are due to damaged delta times; silence would fill the memory
@@ -28,7 +30,7 @@ MAX_BYTES = 1 << 28  # a larger file is not music, and its events would fill the
 _HOUR_MS = 3_600_000.0
 _MAX_TRACKS = 65_535
 _HEADER_SEARCH_BYTES = 1 << 16  # MacBinary and others put their own header in front
-_META_TEMPO, _META_TIME_SIGNATURE = 0x51, 0x58
+_META_PORT, _META_TEMPO, _META_TIME_SIGNATURE = 0x21, 0x51, 0x58
 _MAX_DENOMINATOR_POWER = 6  # sixty-fourths
 
 # Note-off, note-on, controller and program change, by status; the rest makes no notes.
@@ -39,15 +41,17 @@ _MAKES_NOTES[0x80:0xA0] = _MAKES_NOTES[0xB0:0xD0] = True
 def read_midi(source: str | Path | bytes, sustain: bool = True, volume: bool = True) -> Notes:
     """Reads the notes of a Standard MIDI File: format 0, 1 or 2, plain or wrapped in RIFF.
 
-    The program of a note is that of its channel at the onset, whichever track set it. The tempo map
-    is merged over all tracks (of several tempos on one tick, the last in the file counts). In
-    format 2, whose tracks are separate patterns, each track follows the one before it. A note that
-    is never released ends with the song. Events more than a day after the beginning are left out,
-    since only damage puts them there. Other damage is read as far as it makes sense, as players do.
+    The program of a note is that of its channel at the onset, whichever track set it; ports have
+    channels of their own. Percussion is channel 10, and what the file declares to be percussion.
+    The tempo map is merged over all tracks (of several tempos on one tick, the last in the file
+    counts). In format 2, whose tracks are separate patterns, each track follows the one before it.
+    A note that is never released ends with the song. Events more than a day after the beginning are
+    left out, since only damage puts them there. Other damage is read as far as it makes sense, as
+    players do.
 
     Args:
         source: the path of a file, or its bytes.
-        sustain: whether the sustain pedal (controller 64) holds notes until it is released.
+        sustain: whether the pedals (controllers 64 and 66) hold notes until they are released.
         volume: whether the volume of their channels (controllers 7 and 11) scales the velocities,
             relative to the file's loudest channel, and notes that are never heard are left out.
 
@@ -102,7 +106,8 @@ def _read(data: bytes, sustain: bool, volume: bool) -> Notes:
     if ticks_per_beat:
         signatures = _time_signatures(padded, events, meta[meta_type == _META_TIME_SIGNATURE])
         tempo_map = clock.tempo_map(ticks_per_beat, signatures)
-    channel_events, ms = _merge_tracks(padded, events, clock)
+    ports = _ports(padded, events, meta[meta_type == _META_PORT])
+    channel_events, ms = _merge_tracks(padded, events, ports, clock)
     del events  # the next step is the one that takes most memory
     channel_events, ms = _without_stray_events(channel_events, ms, header)
     paired = pair(channel_events, ms, sustain)
@@ -114,7 +119,7 @@ def _read(data: bytes, sustain: bool, volume: bool) -> Notes:
         program=program,
         pitch=channel_events.first[on],
         velocity=velocity,
-        is_drum=(channel_events.status[on] & 0x0F) == DRUM_CHANNEL,
+        is_drum=is_percussion(channel_events, on),
         tempo_map=tempo_map,
     )
     return notes if velocity.all() else notes[velocity > 0]
@@ -228,15 +233,39 @@ def _concatenate_tracks(events: Events, tempos: _Tempos) -> tuple[Events, _Tempo
     return events._replace(tick=tick), _Tempos(*both)
 
 
+def _ports(data: np.ndarray, events: Events, event: np.ndarray) -> np.ndarray | None:
+    """The port of each event, counted from 0 without gaps; None if there is only one.
+
+    Args:
+        data, events: the file.
+        event: the meta events that set the port for the rest of their track.
+    """
+    at = events.position[event]
+    event, port = event[data[at + 1] > 0], data[at + 2][data[at + 1] > 0]
+    if not port.any():
+        return None
+    first = events.first_of_track[:-1]
+    event = np.append(first, event)  # each track begins at port 0
+    _, port = np.unique(np.append(np.zeros(len(first), np.uint8), port), return_inverse=True)
+    order = np.argsort(event, kind="stable")
+    lengths = np.diff(event[order], append=len(events.status))
+    return port[order].astype(np.uint16).repeat(lengths)
+
+
 def _merge_tracks(
-    data: np.ndarray, events: Events, clock: Clock
+    data: np.ndarray, events: Events, ports: np.ndarray | None, clock: Clock
 ) -> tuple[ChannelEvents, np.ndarray]:
     """Orders the channel events of all tracks by time.
 
     Returns:
         The N events, and their N times in milliseconds with the end of the song as one more.
     """
-    order = np.flatnonzero(_MAKES_NOTES.take(events.status))
+    is_used = _MAKES_NOTES.take(events.status)
+    sysex = np.flatnonzero(events.status == SYSEX)
+    declarations = find_declarations(data, sysex, events.position[sysex]) if len(sysex) else None
+    if declarations is not None:
+        is_used[declarations.event] = True
+    order = np.flatnonzero(is_used)
     if len(events.first_of_track) > 2:
         order = order[np.argsort(events.tick[order], kind="stable")]
     ms = clock.to_ms(np.append(events.tick.take(order), events.tick.max(initial=0)))
@@ -244,7 +273,15 @@ def _merge_tracks(
     # What real files write above 127 is meant as the highest value there is.
     first = np.minimum(data.take(position), 127)
     second = np.minimum(data.take(position + 1), 127)
-    return ChannelEvents(status, first, second), ms
+    channel = (status & 0x0F).astype(np.uint16)
+    if declarations is not None and len(declarations.event):
+        declared = np.flatnonzero(status == DECLARATION)
+        which = declarations.event.searchsorted(order[declared])
+        first[declared], second[declared] = declarations.channel[which], declarations.value[which]
+        channel[declared] = declarations.channel[which] % CHANNELS_PER_PORT
+    if ports is not None:
+        channel += CHANNELS_PER_PORT * ports.take(order)
+    return ChannelEvents(status, channel, first, second), ms
 
 
 def _without_stray_events(

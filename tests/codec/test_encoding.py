@@ -180,6 +180,15 @@ def test_encode_takes_a_path_bytes_a_mido_file_or_notes(tmp_path):
         assert encode(music).tolist() == expected
 
 
+def test_a_note_on_one_channel_does_not_end_that_of_another_with_the_same_program():
+    long = event(0, 0x90, 60, 64) + event(480 * 8, 0x80, 60, 0)
+    short = event(480 * 2, 0x91, 60, 64) + event(240, 0x81, 60, 0)
+    assert encode(midi(long, short)).tolist() == [
+        *(velocity(64), on(60), wait(1000), off(60), on(60)),
+        *(wait(1000), wait(1000), wait(1000), off(60)),
+    ]
+
+
 def test_sustain_reaches_the_reader():
     held = event(0, 0xB0, 64, 127) + event(0, 0x90, 60, 64) + event(96, 0x80, 60, 0)
     data = midi(held + event(96, 0xB0, 64, 0), division=96)

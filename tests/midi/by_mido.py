@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import mido
@@ -25,21 +26,32 @@ class _Note:
     velocity: int
     is_drum: bool
     loudness: list[int]  # volume x expression at the onset and whenever they change before the end
+    caught: bool = False  # by the sostenuto pedal
 
 
 class _Channel:
     """What is set on a channel, and what sounds there."""
 
     def __init__(self, number: int, sustain: bool) -> None:
-        self.number, self.sustain = number, sustain
-        self.program, self.volume, self.expression, self.pedal = 0, 100, 127, False
+        self.number, self.has_pedals = number, sustain
+        self.program, self.volume, self.expression = 0, 100, 127
+        self.sustain, self.sostenuto = False, False
         self.pressed: dict[int, list[_Note]] = {}  # by pitch, oldest first
-        self.held: list[_Note] = []  # by the pedal
+        self.released: list[_Note] = []  # but still sounding
         self.stroke_ms: dict[int, float] = {}  # by pitch, the latest
+        self.reset_drums()
 
-    def strike(self, pitch: int, velocity: int, now: float, song_end: float) -> _Note:
-        is_drum, loudness = self.number == 9, [self.volume * self.expression]
-        note = _Note(now, song_end, self.program, pitch, velocity, is_drum, loudness)
+    def reset_drums(self) -> None:
+        self.declared_drums, self.bank = self.number == 9, 0
+
+    def is_drum(self, mode: str) -> bool:
+        drum_banks = (120,) if mode == "GS" else (120, 126, 127)
+        return self.declared_drums or self.bank in drum_banks
+
+    def strike(self, pitch: int, velocity: int, now: float, song_end: float, mode: str) -> _Note:
+        loudness = [self.volume * self.expression]
+        what = self.program, pitch, velocity, self.is_drum(mode)
+        note = _Note(now, song_end, *what, loudness)
         self.pressed.setdefault(pitch, []).append(note)
         self.stroke_ms[pitch] = now
         return note
@@ -50,38 +62,90 @@ class _Channel:
         is_late = round(now - self.stroke_ms.get(pitch, 0), 6) >= 50
         released = strokes[:] if is_late else strokes[:1]
         del strokes[: len(released)]
-        self.held += released
-        if not self.pedal:
-            self.let_go(now)
+        self.released += released
+        self.let_go(now)
 
     def release_all(self, now: float) -> None:
         for strokes in self.pressed.values():
-            self.held += strokes
+            self.released += strokes
             strokes.clear()
-        if not self.pedal:
-            self.let_go(now)
+        self.let_go(now)
 
     def let_go(self, now: float) -> None:
-        for note in self.held:
-            note.end_ms = now
-        self.held.clear()
+        """Ends what no pedal holds."""
+        for note in self.released:
+            if not self.sustain and not note.caught:
+                note.end_ms = now
+        self.released = [note for note in self.released if self.sustain or note.caught]
+
+    def sounding(self) -> list[_Note]:
+        return sum(self.pressed.values(), self.released)
 
     def control(self, number: int, value: int, now: float) -> None:
-        if number in (120, 123):
-            self.release_all(now)
-        if number == 120:
-            self.let_go(now)
-        if number in (64, 121):
-            self.pedal = number == 64 and value >= 64 and self.sustain
-            if not self.pedal:
-                self.let_go(now)
-        if number == 7:
+        if number == 0:
+            self.bank = value
+        elif number == 7:
             self.volume = value
-        if number in (11, 121):
-            self.expression = 127 if number == 121 else value
+        elif number == 11:
+            self.expression = value
+        elif number == 64 and self.has_pedals:
+            self.sustain = value >= 64
+        elif number == 66 and self.has_pedals:
+            was_down, self.sostenuto = self.sostenuto, value >= 64
+            for note in self.sounding() if not self.sostenuto else ():
+                note.caught = False
+            for strokes in self.pressed.values() if self.sostenuto and not was_down else ():
+                for note in strokes:
+                    note.caught = True
+        elif number == 120:
+            pedals, self.sustain = self.sustain, False
+            for note in self.sounding():
+                note.caught = False
+            self.release_all(now)
+            self.sustain = pedals
+        elif number == 121:
+            self.sustain, self.sostenuto, self.expression = False, False, 127
+            for note in self.sounding():
+                note.caught = False
+        elif number in (123, 124, 125, 126, 127):
+            self.release_all(now)
+        self.let_go(now)
         if number in (7, 11, 121):
-            for note in sum(self.pressed.values(), self.held):
+            for note in self.sounding():
                 note.loudness.append(self.volume * self.expression)
+
+
+class _Song:
+    """The channels of all ports, by (port, number), and the mode of the synthesiser."""
+
+    def __init__(self, sustain: bool) -> None:
+        self.sustain, self.mode = sustain, ""
+        self.channels: dict[tuple[int, int], _Channel] = {}
+
+    def channel(self, port: int, number: int) -> _Channel:
+        return self.channels.setdefault((port, number), _Channel(number, self.sustain))
+
+    def system_exclusive(self, port: int, data: tuple[int, ...]) -> None:
+        text = bytes(data).hex()
+        mode = {
+            r"41..4212(40007f|00007f)": "GS",
+            r"431.4c00007e": "XG",
+            r"7e..09(01|03)": "GM",
+        }
+        for pattern, name in mode.items():
+            if re.match(pattern, text):
+                self.mode = name
+                for channel in self.channels.values():
+                    channel.reset_drums()
+        if found := re.match(r"41..4212401(.)15([0-7].)", text):
+            part, value = (int(digits, 16) for digits in found.groups())
+            number = [9, *range(9), *range(10, 16)][part]
+        elif found := re.match(r"431.4c080(.)07([0-7].)", text):
+            number, value = (int(digits, 16) for digits in found.groups())
+        else:
+            return
+        channel = self.channel(port, number)
+        channel.declared_drums, channel.bank = value > 0, 0
 
 
 def notes_by_mido(source: str | Path | bytes, sustain: bool = True, volume: bool = True) -> Notes:
@@ -90,27 +154,31 @@ def notes_by_mido(source: str | Path | bytes, sustain: bool = True, volume: bool
     file = mido.MidiFile(clip=True, **opened)
     messages = []
     for track_number, track in enumerate(file.tracks):
-        tick = 0
+        tick, port = 0, 0
         for number, message in enumerate(track):
             tick += message.time
-            messages.append((tick, track_number, number, message))
+            if message.type == "midi_port":
+                port = message.port
+            messages.append((tick, track_number, number, port, message))
     messages.sort(key=lambda entry: entry[:3])
     to_ms = _tempo_map(messages, file.ticks_per_beat)
     end_ms = to_ms(max((tick for tick, *_ in messages), default=0))
 
-    channels = [_Channel(number, sustain) for number in range(16)]
+    song = _Song(sustain)
     notes = []
-    for tick, _, _, message in messages:
+    for tick, _, _, port, message in messages:
         now = to_ms(tick)
-        channel = channels[getattr(message, "channel", 0)]
+        channel = song.channel(port, getattr(message, "channel", 0))
         if message.type == "program_change":
             channel.program = message.program
         elif message.type == "note_on" and message.velocity > 0:
-            notes.append(channel.strike(message.note, message.velocity, now, end_ms))
+            notes.append(channel.strike(message.note, message.velocity, now, end_ms, song.mode))
         elif message.type in ("note_on", "note_off"):
             channel.release(message.note, now)
         elif message.type == "control_change":
             channel.control(message.control, message.value, now)
+        elif message.type == "sysex":
+            song.system_exclusive(port, message.data)
     if volume:
         notes = _as_heard(notes)
     columns = [
@@ -143,7 +211,7 @@ def _as_heard(notes: list[_Note]) -> list[_Note]:
 
 def _tempo_map(messages: list, ticks_per_beat: int):
     """A function from ticks to milliseconds."""
-    last_on_tick = {tick: m.tempo for tick, _, _, m in messages if m.type == "set_tempo"}
+    last_on_tick = {tick: m.tempo for tick, _, _, _, m in messages if m.type == "set_tempo"}
     ticks, starts_ms, ms_per_tick = [0], [0.0], [500 / ticks_per_beat]
     for tick, tempo in sorted(last_on_tick.items()):
         starts_ms.append(starts_ms[-1] + (tick - ticks[-1]) * ms_per_tick[-1])
