@@ -1,5 +1,7 @@
 """The cached decoder is the model, and tokens come in the promised frequencies."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -42,11 +44,18 @@ def window_start(length, longest):
     return next(s for s in range(0, length, longest // 2) if length - s <= longest)
 
 
+@functools.cache
+def forward_graph(model):
+    return tf.function(lambda ids: model(ids), autograph=False)
+
+
 def full_forward(model, tokens):
-    """The model's logits behind the last of tokens `(B, n)`, with nothing kept from before."""
+    """The model's logits after the last of tokens `(B, n)`, with nothing kept from before."""
     longest = model.parameters.sequence_length
     window = tokens[:, window_start(tokens.shape[1], longest) :]
-    return model(window)[:, -1].numpy()
+    # What comes after a position changes nothing there; with one length there is one graph.
+    filled = np.pad(window, ((0, 0), (0, longest - window.shape[1])), constant_values=PAD)
+    return forward_graph(model)(tf.constant(filled, tf.int32))[:, window.shape[1] - 1].numpy()
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 5])  # each multiplies in another way
@@ -138,21 +147,23 @@ def test_a_model_that_hears_the_state_composes_by_its_own_logits_across_refills(
     assert len(recorder.calls) == length
     tokens = np.concatenate([np.full((2, 1), PAD), pieces], axis=1).astype(np.int32)
 
-    start = kept = 0
-    for n, (position, _, logits) in enumerate(recorder.calls):
-        if n - start == longest:
-            start, kept = start + longest // 2, n
-        assert position == n - start
+    # One forward pass tells what follows each token from one refill to the next.
+    starts = range(0, length - longest // 2, longest // 2)
+    for start in starts:
+        kept = start + longest // 2 if start else 0  # that many tokens are there at the refill
+        end = min(start + longest, length)
+        calls = recorder.calls[kept:end]
+        assert [position for position, *_ in calls] == list(range(kept - start, end - start))
         for row in range(2):
             # The window as it was refilled, and then the true state after each token since.
-            state = music_state.window_features(tokens[row : row + 1, : n + 1], DRUM_PROGRAM)
-            window = tokens[row : row + 1, start : n + 1]
+            state = music_state.window_features(tokens[row : row + 1, :end], DRUM_PROGRAM)
+            window = tokens[row : row + 1, start:end]
             if start:
                 refilled, start_steps, onsets = sampling.restated_window(
                     tokens[row, :kept], kept - start, DRUM_PROGRAM
                 )
                 refilled, onsets = refilled[None], onsets[None]
-                window = np.concatenate([refilled, tokens[row : row + 1, kept : n + 1]], axis=1)
+                window = np.concatenate([refilled, tokens[row : row + 1, kept:end]], axis=1)
                 old = music_state.window_features(refilled, DRUM_PROGRAM, start_steps, onsets)
                 pairs = zip(old, state, strict=True)
                 state = music_state.Features(
@@ -161,8 +172,9 @@ def test_a_model_that_hears_the_state_composes_by_its_own_logits_across_refills(
             if bpm:
                 # 120 quarter notes per minute: one takes half a second.
                 state = state._replace(beat=(state.now_steps / 50 % 16).astype(np.float32))
-            expected = model(window, state)[0, -1]
-            np.testing.assert_allclose(logits[row], expected, atol=1e-4, err_msg=f"token {n}")
+            expected = model(window, state)[0, kept - end :]
+            logits = [logits[row] for *_, logits in calls]
+            np.testing.assert_allclose(logits, expected, atol=1e-4, err_msg=f"from {kept}")
 
 
 def test_the_compiled_loop_hears_the_state_too(monkeypatch):

@@ -197,6 +197,7 @@ def test_damaged_files_are_a_clear_error(released, name):
         open_model(released)
 
 
+@pytest.mark.usefixtures("without_samples")
 def test_can_be_trained_further(released, dataset, tmp_path):
     parameters = dataclasses.replace(open_model(released).parameters, learning_rate=1e-9)
     train(1, tmp_path / "tuned", dataset, parameters=parameters, init_from=released)

@@ -124,6 +124,7 @@ def kill_at(step):
     return dying
 
 
+@pytest.mark.usefixtures("without_samples")
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(trained, dataset, tmp_path, monkeypatch):
     folder, history = trained
     steps_an_epoch = history[0]["step"]
@@ -164,6 +165,7 @@ def test_a_signal_saves_and_says_how_to_go_on(dataset, tmp_path, monkeypatch, nu
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("without_samples")
 def test_a_run_can_be_made_longer(trained, dataset, tmp_path, capsys):
     folder, history = trained
     state, arrays = Checkpoints(folder / "checkpoints").load()
@@ -177,6 +179,7 @@ def test_a_run_can_be_made_longer(trained, dataset, tmp_path, capsys):
     assert longer[EPOCHS]["epoch"] == EPOCHS + 1
 
 
+@pytest.mark.usefixtures("without_samples")
 def test_patience_ends_a_run(dataset, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.0, 1.0])
     monkeypatch.setattr(
@@ -191,6 +194,7 @@ def test_patience_ends_a_run(dataset, tmp_path, monkeypatch):
     assert train(9, tmp_path, dataset, restore=True, parameters=TINY, patience=2) == history
 
 
+@pytest.mark.usefixtures("without_samples")
 def test_fine_tuning_starts_from_a_models_weights(trained, dataset, tmp_path):
     folder, history = trained
     gentle = dataclasses.replace(TINY, learning_rate=1e-6, dropout=0.0)
@@ -199,6 +203,7 @@ def test_fine_tuning_starts_from_a_models_weights(trained, dataset, tmp_path):
     assert tuned[0]["val_loss"] == pytest.approx(best, abs=0.01)
 
 
+@pytest.mark.usefixtures("without_samples")
 @pytest.mark.parametrize("longer", [2.0, 0.5])
 def test_a_model_goes_on_with_windows_of_another_length(
     trained, dataset, tmp_path, monkeypatch, longer
