@@ -47,13 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME",
         help="float32, mixed_bfloat16, mixed_float16, or auto: what the GPU is fast at",
     )
+    add("--plain", action="store_true", help="train the model of 2021, without the music's state")
     add("--save_memory", action="store_true", help="take less memory and a fifth more time")
     options = vars(parser.parse_args(arguments))
 
     def action() -> None:
         from midinet.training.options import check_options
 
-        switches = ("restore", "save_memory")
+        switches = ("restore", "plain", "save_memory")
         check_options(**{name: options[name] for name in options if name not in switches})
 
         from midinet.training.train import TrainingInterrupted, train  # starts TensorFlow

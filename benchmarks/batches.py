@@ -65,7 +65,7 @@ def run_epoch(windows: Windows, batch_size: int, through_tf: bool) -> tuple[floa
         batches = iter(dataset(windows, batch_size))
     else:
         batches = (windows.batch(number * batch_size, batch_size) for number in range(count))
-    counted = sum(float(np.sum(weights)) for _, _, weights in batches)
+    counted = sum(float(np.sum(weights)) for _, _, weights, *_ in batches)
     tokens = count * batch_size * windows.sequence_length
     return tokens / (time.perf_counter() - began), counted / tokens
 

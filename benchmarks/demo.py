@@ -1,20 +1,23 @@
 """How the demo model was made, and how near its music comes to real music; prints tables.
 
-    python benchmarks/demo.py pack MODEL -d DATA   puts a trained model into midinet/demo
-    python benchmarks/demo.py judge -d DATA        compares what it composes with held-out songs
-    python benchmarks/demo.py judge MODEL -d DATA --settings 8,1,1 32,0.9,0.95
+    python benchmarks/demo.py pack MODEL -t TEST   puts a trained model into midinet/demo
+    python benchmarks/demo.py judge -d DATA -t TEST
+                                                   compares what it composes with the test songs
+    python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1 32,0.9,0.95
                                                    another model, other top-k, temperature, top-p
 
-DATA is the data set that the model was trained on. `pack` halves the weights' precision and shows
-what that does to the validation loss. `judge` composes pieces from nothing, with the settings that
-generate.py has by default, by the demo model and by two that know less: one that was never
-trained, and one that knows only how often each token comes. All are measured as midinet.report
-does, against as many tokens from the beginnings of the songs that no model was trained on.
+DATA is the data set that the model was trained on, TEST one of songs that no model is trained or
+chosen on. `pack` halves the weights' precision and shows what that does to the loss on TEST.
+`judge` composes pieces from nothing, each to a tempo of a training song, with the settings that
+generate.py has by default, by the demo model and by two that know less: one that was never trained,
+and one that knows only how often each token occurs. All are measured as midinet.report does,
+against as many tokens from the beginnings of the test songs.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 from collections.abc import Sequence
@@ -26,8 +29,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from midinet.codec.decoding import tokens_to_notes
-from midinet.codec.vocabulary import NOTE_ON, VOCAB_SIZE
-from midinet.data.batches import Windows, dataset
+from midinet.codec.vocabulary import VOCAB_SIZE
+from midinet.data.batches import Windows
 from midinet.data.corpus import Corpus, open_corpus
 from midinet.generation.generate import DEMO_MODEL
 from midinet.generation.pieces import to_notes
@@ -43,30 +46,30 @@ from midinet.model.music_transformer import (
 )
 from midinet.report import comparison
 from midinet.report.quoting import PassageIndex
-from midinet.training.devices import Sharing
-from midinet.training.steps import Steps, Sums
+from midinet.training.devices import BatchSharding
+from midinet.training.loop import batches_for
+from midinet.training.metrics import MetricSums
+from midinet.training.steps import Steps
 
-LENGTH = 2500  # tokens of a piece: what generate.py composes
-NUM_PIECES = 16
+LENGTH = 1500  # tokens per piece
+NUM_PIECES = 32
+PIECES_AT_ONCE = 8  # which share a tempo
 
 
-def validation(model: MusicTransformer, corpus: Corpus) -> tuple[float, float]:
-    """The loss over the held-out songs: nats a token, and nats a note."""
+def test_loss(model: MusicTransformer, corpus: Corpus) -> MetricSums:
+    """The loss over all songs of a data set."""
     import tensorflow as tf
 
-    songs, batch_size = corpus.split()[1], 4
     strategy = tf.distribute.get_strategy()
-    steps = Steps(model, None, strategy, Sharing(strategy, batch_size), xla=False)
-    sums = Sums()
-    for batch in dataset(Windows(corpus, songs, model.parameters.sequence_length), batch_size):
-        sums = sums.plus(steps.validate(batch))
-    num_notes = sum(int(NOTE_ON.holds(corpus.song(song)).sum()) for song in songs)
-    return sums.mean_loss, sums.loss / num_notes
+    sharding = BatchSharding(strategy, model.parameters.batch_size)
+    steps = Steps(model, None, strategy, sharding, xla=False)
+    windows = Windows(corpus, range(len(corpus)), model.parameters.sequence_length)
+    return sum((steps.validate(batch) for batch in batches_for(model, windows)), MetricSums())
 
 
 def pack(folder: Path, corpus: Corpus) -> None:
     """Copies a model to midinet/demo with float16 weights."""
-    before = validation(open_model(folder), corpus)
+    before = test_loss(open_model(folder), corpus)
     DEMO_MODEL.mkdir(exist_ok=True)
     shutil.copy(folder / PARAMETERS_FILE, DEMO_MODEL)
     with (
@@ -83,11 +86,20 @@ def pack(folder: Path, corpus: Corpus) -> None:
 
         whole.visititems(copy)
         half.attrs.update(whole.attrs)
-    after = validation(open_model(DEMO_MODEL), corpus)
+    after = test_loss(open_model(DEMO_MODEL), corpus)
     size = (DEMO_MODEL / WEIGHTS_FILE).stat().st_size
     print(f"{DEMO_MODEL / WEIGHTS_FILE}: {size / 1e6:.1f} MB")
-    for name, (a_token, a_note) in (("float32", before), ("float16", after)):
-        print(f"{name}: validation loss {a_token:.4f} nats a token, {a_note:.3f} nats a note")
+    for name, sums in (("float32", before), ("float16", after)):
+        print(f"{name}: {describe(sums)}")
+
+
+def describe(sums: MetricSums) -> str:
+    """The loss in words."""
+    kinds = ", ".join(f"{kind} {loss:.3f}" for kind, loss in sums.loss_by_kind().items())
+    return (
+        f"loss on {sums.tokens:,.0f} test tokens: {sums.mean_loss:.4f} nats per token, "
+        f"{sums.loss_per_note:.3f} per note; {kinds}"
+    )
 
 
 def unigram(corpus: Corpus, model: MusicTransformer) -> MusicTransformer:
@@ -104,9 +116,16 @@ def unigram(corpus: Corpus, model: MusicTransformer) -> MusicTransformer:
 def pieces_of(model: MusicTransformer, settings: SamplingSettings) -> list[Notes]:
     """Pieces composed from nothing."""
     nothing = np.empty(0, np.uint16)
-    made = compose(model, [nothing] * NUM_PIECES, LENGTH, settings=settings)
     rules = settings.rules or GrammarRules()
-    return [to_notes(nothing, tokens, model.codec, rules, False)[0] for tokens in made]
+    tempos = model.history_of_training.get("tempi_bpm") or [None]
+    pieces = []
+    for group in range(NUM_PIECES // PIECES_AT_ONCE):
+        # Tempos evenly spread over those of the training songs.
+        bpm = tempos[int((group + 0.5) / (NUM_PIECES // PIECES_AT_ONCE) * len(tempos))]
+        own = dataclasses.replace(settings, bpm=bpm, seed=group * PIECES_AT_ONCE)
+        made = compose(model, [nothing] * PIECES_AT_ONCE, LENGTH, settings=own)
+        pieces += [to_notes(nothing, tokens, model.codec, rules, False)[0] for tokens in made]
+    return pieces
 
 
 def beginnings(corpus: Corpus, songs: Sequence[int]) -> list[Notes]:
@@ -115,20 +134,24 @@ def beginnings(corpus: Corpus, songs: Sequence[int]) -> list[Notes]:
     return [tokens_to_notes(corpus.song(song)[:LENGTH], drum_program) for song in songs]
 
 
-def judge(folder: Path, corpus: Corpus, variants: dict[str, SamplingSettings]) -> None:
-    """Prints how far each model's pieces are from the held-out songs, measure by measure.
+def judge(
+    folder: Path, corpus: Corpus, test: Corpus, variants: dict[str, SamplingSettings]
+) -> None:
+    """Prints how far each model's pieces are from the test songs, measure by measure.
 
     Args:
         folder: of the model.
         corpus: what it was trained on.
+        test: songs to compare with.
         variants: settings to compose with, by name.
     """
-    training_songs, held_out = corpus.split()
+    training_songs, _ = corpus.split()
     index = PassageIndex(
         [tokens_to_notes(corpus.song(song), corpus.codec.drum_program) for song in training_songs]
     )
     model = open_model(folder)
-    sets = {"held-out songs": beginnings(corpus, held_out)}
+    print(describe(test_loss(model, test)))
+    sets = {"test songs": beginnings(test, range(len(test)))}
     for name, settings in variants.items():
         sets[name] = pieces_of(model, settings)
     know_less = SamplingSettings(VOCAB_SIZE, temperature=1.0, top_p=1.0)
@@ -145,12 +168,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["pack", "judge"])
     parser.add_argument("model", nargs="?", default=DEMO_MODEL, type=Path, help="a model's folder")
-    parser.add_argument("-d", "--dataset", required=True, help="the data set of its training")
+    parser.add_argument("-d", "--dataset", help="the data set of its training, to judge")
+    parser.add_argument("-t", "--test", required=True, help="a data set of test songs")
     parser.add_argument("--settings", nargs="*", metavar="K,T,P", help="instead of the defaults")
     options = parser.parse_args()
-    corpus = open_corpus(options.dataset)
+    test = open_corpus(options.test)
     if options.what == "pack":
-        pack(options.model, corpus)
+        pack(options.model, test)
+    elif options.dataset is None:
+        parser.error("judge needs -d")
     else:
         variants = {"model": SamplingSettings()}
         if options.settings:
@@ -158,7 +184,7 @@ def main() -> int:
             variants = {
                 t: SamplingSettings(int(k), float(T), float(p)) for t, (k, T, p) in parts.items()
             }
-        judge(options.model, corpus, variants)
+        judge(options.model, open_corpus(options.dataset), test, variants)
     return 0
 
 

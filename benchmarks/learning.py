@@ -2,11 +2,11 @@
 
     python benchmarks/learning.py -d DATA --epochs 20
 
-The straightforward recipe has a constant learning rate of 1e-4, plain full-matrix attention, and
-padding counted in its loss (but not in the measure). Both see the same windows with the same
-augmentation at the small size. Each runs in a process of its own, one after the other: first
-midinet's for so many epochs, then the other one for as long. The clock is the process' CPU time,
-which other work on the machine disturbs least.
+The straightforward recipe has a constant learning rate of 1e-4, plain full-matrix attention, no
+state of the music, and padding counted in its loss (but not in the measure). Both see the same
+windows with the same augmentation at the small size. Each runs in a process of its own, one after
+the other: first midinet's for so many epochs, then the other one for as long. The clock is the
+process' CPU time, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[di
 
     from midinet.backend import keras, tf
     from midinet.data.batches import Windows, num_batches
-    from midinet.data.batches import dataset as batches_of
     from midinet.data.corpus import open_corpus
     from midinet.model import layers
     from midinet.model.music_transformer import build_model
     from midinet.model.parameters import Parameters
-    from midinet.training.devices import Sharing
+    from midinet.training.devices import BatchSharding
+    from midinet.training.loop import batches_for
+    from midinet.training.metrics import MetricSums
     from midinet.training.optimizer import Adam, learning_rate
-    from midinet.training.steps import Steps, Sums
+    from midinet.training.steps import Steps
 
     plain = recipe == "straightforward"
     if plain:
@@ -58,21 +59,15 @@ def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[di
     training_songs, validation_songs = corpus.split()
     strategy = tf.distribute.get_strategy()
     keras.utils.set_random_seed(0)
-    model = build_model(parameters, corpus.codec)
+    model = build_model(parameters, corpus.codec, hears_state=not plain)
     optimizer = Adam([variable.value for variable in model.trainable_variables])
-    sharing = Sharing(strategy, parameters.batch_size)
+    sharing = BatchSharding(strategy, parameters.batch_size)
     steps = Steps(model, optimizer, strategy, sharing, xla=False)
 
     def validation_loss() -> float:
         windows = Windows(corpus, validation_songs, parameters.sequence_length)
-        sums = (steps.validate(batch) for batch in batches_of(windows, parameters.batch_size))
-        return sum_up(sums).mean_loss
-
-    def sum_up(many: Iterator[Sums]) -> Sums:
-        total = Sums()
-        for sums in many:
-            total = total.plus(sums)
-        return total
+        sums = (steps.validate(batch) for batch in batches_for(model, windows))
+        return sum(sums, MetricSums()).mean_loss
 
     step, spent, next_point = 0, 0.0, 0.0
     for epoch in itertools.count():
@@ -85,7 +80,7 @@ def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[di
             shuffle=True,
         )
         count = num_batches(windows, parameters.batch_size)
-        for number, batch in enumerate(batches_of(windows, parameters.batch_size)):
+        for number, batch in enumerate(batches_for(model, windows)):
             progress = (epoch + number / count) / epochs
             done = spent / seconds if plain else progress
             if done >= min(next_point, 1.0):

@@ -41,6 +41,7 @@ VARIANTS = {
     "full matrix": {"attention": "full"},
     "full matrix, XLA": {"attention": "full", "xla": True},
     "blocks": {},
+    "blocks, without the state": {"hears_state": False},
     "blocks, XLA": {"xla": True},
     "blocks, save memory": {"save_memory": True},
     "blocks, save memory, XLA": {"save_memory": True, "xla": True},
@@ -48,14 +49,14 @@ VARIANTS = {
 
 
 def make_steps(settings: dict) -> Any:
-    """The compiled steps of one variant."""
+    """The compiled steps of one variant, and its model."""
     from full_attention import full_attention
 
     from midinet.backend import tf
     from midinet.model import layers
     from midinet.model.music_transformer import build_model
     from midinet.model.parameters import Parameters
-    from midinet.training.devices import Sharing, precision_policy
+    from midinet.training.devices import BatchSharding, precision_policy
     from midinet.training.optimizer import Adam
     from midinet.training.steps import Steps
 
@@ -64,10 +65,15 @@ def make_steps(settings: dict) -> Any:
     parameters = Parameters(**settings["parameters"])
     strategy = tf.distribute.get_strategy()
     with precision_policy(settings.get("precision", "float32")):
-        model = build_model(parameters, save_memory=settings.get("save_memory", False))
+        model = build_model(
+            parameters,
+            save_memory=settings.get("save_memory", False),
+            hears_state=settings.get("hears_state", True),
+        )
     optimizer = Adam([variable.value for variable in model.trainable_variables])
-    sharing = Sharing(strategy, parameters.batch_size)
-    return Steps(model, optimizer, strategy, sharing, xla=settings.get("xla", False))
+    sharing = BatchSharding(strategy, parameters.batch_size)
+    steps = Steps(model, optimizer, strategy, sharing, xla=settings.get("xla", False))
+    return steps, model
 
 
 def measure(settings: dict) -> dict[str, float]:
@@ -75,12 +81,14 @@ def measure(settings: dict) -> dict[str, float]:
     import numpy as np
 
     from midinet.backend import tf
+    from midinet.model.music_state import window_features
     from midinet.model.parameters import Parameters
 
-    steps, parameters = make_steps(settings), Parameters(**settings["parameters"])
+    (steps, model), parameters = make_steps(settings), Parameters(**settings["parameters"])
     shape = (parameters.batch_size, parameters.sequence_length)
     tokens = np.random.default_rng(0).integers(0, parameters.vocab_size, (2, *shape), np.int32)
-    batch = tuple(tf.constant(array) for array in (*tokens, np.ones(shape, np.float32)))
+    state = window_features(tokens[0], 117) if model.hears_state else ()
+    batch = tuple(tf.constant(array) for array in (*tokens, np.ones(shape, np.float32), *state))
     times = []
     for step in range(settings["steps"] + 1):
         start = np.array([time.perf_counter(), time.process_time()])
@@ -99,19 +107,20 @@ def measured(settings: dict) -> dict[str, float]:
 
 def print_input(dataset_folder: str, sizes: list[str], num_steps: int) -> None:
     """Steps on the real batches of an epoch against as many on one batch, turn by turn."""
-    from midinet.data.batches import Windows, dataset
+    from midinet.data.batches import Windows
     from midinet.data.corpus import open_corpus
     from midinet.model.parameters import Parameters
+    from midinet.training.loop import batches_for
 
     corpus = open_corpus(dataset_folder)
     print(f"{'size':9}{'one batch s':>13}{'real s':>9}{'ratio':>9}")
     for size in sizes:
         parameters = Parameters(**SIZES[size])
-        steps = make_steps({"parameters": SIZES[size]})
+        steps, model = make_steps({"parameters": SIZES[size]})
         windows = Windows(
             corpus, range(len(corpus)), parameters.sequence_length, augment=True, shuffle=True
         )
-        batches = iter(dataset(windows, parameters.batch_size))
+        batches = iter(batches_for(model, windows))
         one = next(batches)
         steps.train(one, 1e-4, 0, 0, 1.0)
         times: dict[str, list[float]] = {"one": [], "real": []}

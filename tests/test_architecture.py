@@ -26,7 +26,7 @@ ALLOWED = {
     "rendering": {"midi"},
     "generation": {"model", "data", "codec", "midi", "rendering"},
     "report": {"data", "codec", "midi", "rendering"},
-    "training": {"generation", "model", "data", "codec", "rendering"},
+    "training": {"generation", "report", "model", "data", "codec", "rendering"},
     "downloads": set(),
 }
 

@@ -34,10 +34,12 @@ class Restatement(NamedTuple):
         tokens: `(T,)` uint16.
         onset_steps: `(T,)` int32; for each NOTE_ON when its note really began, in grid steps from
             the beginning of the song, and NOT_RESTATED for the other tokens.
+        notes: `(R,)` the indices of the notes that are restated.
     """
 
     tokens: np.ndarray
     onset_steps: np.ndarray
+    notes: np.ndarray
 
 
 def restate(before: np.ndarray, drum_program: int | None, max_tokens: int) -> Restatement:
@@ -53,7 +55,7 @@ def restate(before: np.ndarray, drum_program: int | None, max_tokens: int) -> Re
 
     Example:
         >>> restate(np.array([276, 60, 387, 288]), 117, 100)  # pitch 60 has sounded for 1.01 s
-        Restatement(tokens=array([276,  60], dtype=uint16), onset_steps=array([-1,  0], ...))
+        Restatement(tokens=array([276,  60], dtype=uint16), onset_steps=array([-1,  0], ...), ...)
     """
     program = current_values(before, PROGRAM, 0)
     level = current_values(before, VELOCITY, 0)
@@ -68,24 +70,49 @@ def restate(before: np.ndarray, drum_program: int | None, max_tokens: int) -> Re
     # Notes without a level, which no encoder writes, can't be restated.
     sounds = NOTE_ON.holds(before[last]) & (level[last] > 0)
     slots, last = slots[sounds], last[sounds]
-    latest = np.argsort(last)[len(last) - min(len(last), _max_notes(max_tokens)) :]
-    slots, last = slots[latest], last[latest]
+    current = (int(program[-1]), int(level[-1])) if len(before) else (0, 0)
+    levels = level[last].astype(np.int64)
+    by_onset = np.argsort(last)
+    return write_restatement(
+        slots, levels, elapsed_steps(before)[last], by_onset, current, max_tokens
+    )
 
+
+def write_restatement(
+    slot: np.ndarray,
+    level: np.ndarray,
+    onset_steps: np.ndarray,
+    notes: np.ndarray,
+    current: tuple[int, int],
+    max_tokens: int,
+) -> Restatement:
+    """Writes the tokens that restate some notes.
+
+    Args:
+        slot: `(N,)` program * NUM_PITCHES + pitch of each note.
+        level: `(N,)` velocity levels, 1 to 31.
+        onset_steps: `(N,)` when each note began.
+        notes: `(R,)` the indices of those that sound, each in a slot of its own.
+        current: the program and the velocity level that shall be current after the tokens.
+        max_tokens: as in `restate`.
+    """
+    by_onset = notes[np.argsort(onset_steps[notes], kind="stable")]
+    notes = by_onset[len(notes) - min(len(notes), _max_notes(max_tokens)) :]
     onset_of_slot = np.zeros(NUM_PROGRAMS * NUM_PITCHES, np.int32)
-    onset_of_slot[slots] = elapsed_steps(before)[last]
-    no_time = np.zeros(len(slots), np.int64)
-    tokens = write_events(no_time, slots, no_time == 0, level[last].astype(np.int64))
-    current = [
-        kind.first + values[-1]
-        for kind, values in ((PROGRAM, program), (VELOCITY, level))
-        if len(before) and values[-1] != _last_value(current_values(tokens, kind, 0))
+    onset_of_slot[slot[notes]] = onset_steps[notes]
+    no_time = np.zeros(len(notes), np.int64)
+    tokens = write_events(no_time, slot[notes], no_time == 0, level[notes])
+    missing = [
+        kind.first + value
+        for kind, value in zip((PROGRAM, VELOCITY), current, strict=True)
+        if value != _last_value(current_values(tokens, kind, 0))
     ]
-    tokens = np.append(tokens, np.array(current, np.uint16))
+    tokens = np.append(tokens, np.array(missing, np.uint16))
     restated = current_values(tokens, PROGRAM, 0).astype(np.int64) * NUM_PITCHES + tokens
     onsets = np.full(len(tokens), NOT_RESTATED, np.int32)
     is_on = NOTE_ON.holds(tokens)
     onsets[is_on] = onset_of_slot[restated[is_on]]
-    return Restatement(tokens, onsets)
+    return Restatement(tokens, onsets, notes)
 
 
 def _max_notes(max_tokens: int) -> int:

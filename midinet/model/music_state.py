@@ -302,6 +302,15 @@ def _sounding_and_age(ages: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.T
     return tf.cast(ages >= 0, dtype), tf.cast(age, dtype)
 
 
+def state_table_shapes(embedding_size: int) -> dict[str, tuple[int, int]]:
+    """The shapes of the weights of MusicStateEmbedding, by name."""
+    return {
+        "program_embedding": (NUM_PROGRAMS, embedding_size),
+        "velocity_embedding": (VELOCITY.size, embedding_size),
+        "state_kernel": (NUM_FEATURES, embedding_size),
+    }
+
+
 class MusicStateEmbedding(keras.layers.Layer):
     """Embeds the state of the music: features of `(B, T)` tokens -> `(B, T, D)`.
 
@@ -309,15 +318,13 @@ class MusicStateEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, embedding_size: int, **options: Any) -> None:
-        super().__init__(**options)
-
-        def table(name: str, rows: int) -> Any:
-            initializer = keras.initializers.RandomNormal(stddev=0.02)
-            return self.add_weight(shape=(rows, embedding_size), initializer=initializer, name=name)
-
-        self.program_embedding = table("program_embedding", NUM_PROGRAMS)
-        self.velocity_embedding = table("velocity_embedding", VELOCITY.size)
-        self.state_kernel = table("state_kernel", NUM_FEATURES)
+        # Half precision would blur the beat, so inputs are not cast.
+        super().__init__(autocast=False, **options)
+        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        self.program_embedding, self.velocity_embedding, self.state_kernel = (
+            self.add_weight(shape=shape, initializer=initializer, name=name)
+            for name, shape in state_table_shapes(embedding_size).items()
+        )
 
     def call(self, features: Features) -> tf.Tensor:
         named = (self.program_embedding, self.velocity_embedding, self.state_kernel)

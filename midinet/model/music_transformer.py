@@ -49,7 +49,8 @@ class MusicTransformer(keras.Model):
         save_memory: bool = False,
         hears_state: bool = False,
     ) -> None:
-        super().__init__(name="music_transformer")
+        # The beat is a float32 that half precision would blur, so inputs are not cast.
+        super().__init__(name="music_transformer", autocast=False)
         self.parameters = parameters
         self.codec = codec
         self.history_of_training = dict(history or {})

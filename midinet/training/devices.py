@@ -20,8 +20,10 @@ FLOAT16_CAPABILITY = (7, 0)
 
 
 def choose_strategy() -> tf.distribute.Strategy:
-    """Picks the machines of TF_CONFIG, else all GPUs, else the one device; a strategy in whose
-    scope this is called goes first.
+    """Chooses the devices to train on.
+
+    They are those of the strategy in whose scope this is called, if there is one; else the machines
+    of TF_CONFIG, else all GPUs of this machine, else its one device.
 
     Raises:
         TrainingError: TF_CONFIG is not what TensorFlow understands.
@@ -44,8 +46,8 @@ def choose_strategy() -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def worker_place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """This process' number among the workers, and how many there are."""
+def worker_rank_and_count(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """The number of this process among the workers, from 0, and how many workers there are."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.cluster_spec().jobs:
         return 0, 1
@@ -53,13 +55,13 @@ def worker_place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes."""
-    return worker_place(strategy)[0] == 0
+    """Whether this process is the one that writes files and prints."""
+    return worker_rank_and_count(strategy)[0] == 0
 
 
-def from_chief(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.ndarray:
+def broadcast_from_chief(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.ndarray:
     """Gives every worker the chief's array; all call it with arrays of the same shape and type."""
-    if worker_place(strategy)[1] == 1:
+    if worker_rank_and_count(strategy)[1] == 1:
         return array
     nothing = np.zeros_like(array)
 
@@ -70,18 +72,18 @@ def from_chief(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.ndarra
     return strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None).numpy()
 
 
-def json_from_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
-    """Gives every worker the chief's JSON value; the others' is not looked at."""
+def broadcast_json_from_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
+    """Gives every worker the chief's JSON value; the values of the others are ignored."""
     text = json.dumps(value).encode() if is_chief(strategy) else b""
-    size = int(from_chief(strategy, np.array(len(text), np.int64)))
+    size = int(broadcast_from_chief(strategy, np.array(len(text), np.int64)))
     # int32: the sums that carry it are not made for bytes.
     letters = np.zeros(size, np.int32)
     letters[: len(text)] = np.frombuffer(text, np.uint8)
-    return json.loads(from_chief(strategy, letters).astype(np.uint8).tobytes())
+    return json.loads(broadcast_from_chief(strategy, letters).astype(np.uint8).tobytes())
 
 
 def choose_precision(precision: str) -> str:
-    """Turns "auto" into what this machine gains by: half precision on GPUs that are fast at it.
+    """Replaces "auto" by the fastest precision: half precision on GPUs that are fast at it.
 
     Raises:
         OptionError: an unknown precision.
@@ -100,7 +102,7 @@ def choose_precision(precision: str) -> str:
 
 @contextlib.contextmanager
 def precision_policy(precision: str) -> Iterator[None]:
-    """Layers made inside compute in this precision; their weights are float32 in all."""
+    """Makes layers built in the block compute in a precision; weights are float32 in each."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -109,34 +111,37 @@ def precision_policy(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-class Sharing:
-    """How the rows of a global batch are shared out to this process and its devices.
+class BatchSharding:
+    """How the rows of a global batch are divided among the processes and their devices.
 
-    Each device gets the same number of rows; if they don't come out even, the last devices' rows
-    are filled up with rows of weight 0.
+    Each device gets the same number of rows. If they can't be divided evenly, the last devices get
+    padding rows, whose weights are 0.
+
+    Attributes:
+        rows: the rows of the global batch that this process gets.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, batch_size: int):
         self._strategy = strategy
         self._rows_per_device = -(-batch_size // strategy.num_replicas_in_sync)
-        worker, num_workers = worker_place(strategy)
+        rank, num_workers = worker_rank_and_count(strategy)
         devices = strategy.num_replicas_in_sync // num_workers
-        first = worker * devices * self._rows_per_device
+        first = rank * devices * self._rows_per_device
         self.rows = slice(first, first + devices * self._rows_per_device)
 
-    def share_out(self, batch: tuple[tf.Tensor, ...]) -> tuple[object, ...]:
-        """Turns this process' rows `(rows, T)` into one value a device `(rows_per_device, T)`."""
+    def shard(self, batch: tuple[tf.Tensor, ...]) -> tuple[object, ...]:
+        """Divides this process' arrays `(rows, ...)` into `(rows_per_device, ...)` per device."""
         if self._strategy.num_replicas_in_sync == 1:
             return batch
-        return tuple(self._one_a_device(array) for array in batch)
+        return tuple(self._per_device(array) for array in batch)
 
-    def _one_a_device(self, array: tf.Tensor) -> object:
+    def _per_device(self, array: tf.Tensor) -> object:
         size = self._rows_per_device
 
         def part(context: tf.distribute.distribute_lib.ValueContext) -> np.ndarray:
             start = context.replica_id_in_sync_group * size - self.rows.start
             rows = array.numpy()[start : start + size]
-            # Inputs and targets may be anything where the weights are 0.
-            return np.pad(rows, ((0, size - len(rows)), (0, 0)))
+            # Where the weights are 0, everything else may be anything.
+            return np.pad(rows, ((0, size - len(rows)), *((0, 0),) * (rows.ndim - 1)))
 
         return self._strategy.experimental_distribute_values_from_function(part)

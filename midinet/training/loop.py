@@ -15,29 +15,37 @@ import numpy as np
 
 from midinet.backend import tf
 from midinet.codec.decoding import tokens_to_notes
-from midinet.data.batches import Windows, dataset, num_batches
+from midinet.data.batches import Batch, Windows, dataset, num_batches
 from midinet.data.corpus import Corpus
+from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import TrainingError
 from midinet.generation.sampling import compose
+from midinet.generation.settings import SamplingSettings
+from midinet.model.music_state import window_features
 from midinet.model.music_transformer import MusicTransformer, save_model
 from midinet.rendering.learning_curves import training_curves
 from midinet.rendering.piano_roll import piano_roll_image
-from midinet.training.checkpoints import Checkpoints, RunState
-from midinet.training.devices import Sharing, from_chief, is_chief
+from midinet.report.metrics import hanging_share, notes_per_second, polyphony
+from midinet.training.checkpoints import Checkpoints, EpochEntry, RunState
+from midinet.training.devices import BatchSharding, broadcast_from_chief, is_chief
+from midinet.training.metrics import MetricSums
 from midinet.training.optimizer import Adam, learning_rate
 from midinet.training.progress import Progress
-from midinet.training.steps import Steps, Sums, loss_scale_after
+from midinet.training.steps import Steps, next_loss_scale
 
 LOGS_FOLDER = "logs"
 PICTURE_FILE = "training.png"
-SAMPLE_LENGTH = 512  # tokens, of the sample that each epoch shows
+SAMPLE_LENGTH = 512  # tokens, of the sample that is composed after each epoch
+
+# After so many timed steps the duration of the run is estimated.
+_STEPS_TO_ESTIMATE = 10
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, after everything was saved; the text says how to go on.
+    """Ctrl-C or SIGTERM, after everything was saved; the text says how to resume.
 
     Attributes:
-        signal_number: the signal that asked for it.
+        signal_number: the signal that was received.
     """
 
     def __init__(self, text: str, signal_number: int):
@@ -46,7 +54,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class _StopSignals:
-    """Notes Ctrl-C and SIGTERM instead of dying in the middle of a step; a second one kills.
+    """Records Ctrl-C and SIGTERM, so that the step under way is finished; a second one kills.
 
     Attributes:
         received: the signal, or None.
@@ -57,33 +65,33 @@ class _StopSignals:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> _StopSignals:
-        # Only the main thread may set handlers; elsewhere signals do what they did.
+        # Only the main thread may set handlers; elsewhere signals keep their effect.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._note)
+                self._handlers[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _record(self, number: int, _: FrameType | None) -> None:
         self.received = number
         for handled, handler in self._handlers.items():
             signal.signal(handled, handler)
 
 
-class Loop:
-    """A training run under way.
+class Trainer:
+    """A training run.
 
     Args:
         model: made in the scope of `strategy`.
-        optimizer: the same.
+        optimizer: made in the same scope.
         strategy: the devices.
         corpus: the data set.
         folder: the model folder.
-        checkpoints: of this run.
-        state: where the run stands; brought up to date as it goes.
+        checkpoints: the checkpoints of this run.
+        state: of the run; it is updated as training proceeds.
     """
 
     def __init__(
@@ -99,33 +107,34 @@ class Loop:
         self.model, self.corpus, self.folder, self.state = model, corpus, folder, state
         self._strategy = strategy
         self._checkpoints = checkpoints
-        self._writes = is_chief(strategy)
+        self._is_chief = is_chief(strategy)
         self._variables = _named_variables(model, optimizer)
         self._training_songs, self._validation_songs = corpus.split()
-        self._sharing = Sharing(strategy, model.parameters.batch_size)
-        self._steps = Steps(model, optimizer, strategy, self._sharing, xla=False)
-        self._is_compiled = False
+        self._tempos_bpm = song_tempos_bpm(corpus, self._training_songs)
+        self._sharding = BatchSharding(strategy, model.parameters.batch_size)
+        # As Keras does by default: XLA on a GPU, where it gains, and not on a CPU.
+        has_one_gpu = len(tf.config.list_logical_devices("GPU")) == 1
+        self._steps = Steps(model, optimizer, strategy, self._sharding, xla=has_one_gpu)
+        self._steps_of_process = 0
         self._last_save = time.monotonic()
 
     def assign(self, names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
-        """Puts numbers into the model and the optimiser, on every worker those of the chief.
+        """Assigns values to variables of the model and the optimizer, on all workers the chief's.
 
         Args:
-            names: of the variables that get some.
-            arrays: one a name; only the chief needs them.
+            names: of the variables.
+            arrays: one per name; only the chief needs them.
         """
         for name in names:
             variable = self._variables[name]
             array = arrays.get(name, np.zeros(variable.shape, variable.dtype.as_numpy_dtype))
-            variable.assign(from_chief(self._strategy, array))
+            variable.assign(broadcast_from_chief(self._strategy, array))
 
-    def run(
-        self, epochs: int, patience: int | None, checkpoint_every_s: float
-    ) -> list[dict[str, Any]]:
-        """Trains until `epochs` are done, counted from the run's start, or patience ends.
+    def run(self, epochs: int, patience: int | None, checkpoint_every_s: float) -> list[EpochEntry]:
+        """Trains until `epochs` are done, counted from the beginning of the run, or patience ends.
 
         Returns:
-            The history, one dictionary an epoch.
+            The history, one entry per epoch.
 
         Raises:
             TrainingInterrupted: Ctrl-C or SIGTERM.
@@ -136,71 +145,73 @@ class Loop:
 
     def _run(
         self, epochs: int, patience: int | None, checkpoint_every_s: float, signals: _StopSignals
-    ) -> list[dict[str, Any]]:
+    ) -> list[EpochEntry]:
         state = self.state
         if state.step == 0:
             # From now on there is something to restore, and a folder that can't be written shows.
-            self._save()
-        steps_an_epoch = num_batches(self._windows(0), self.model.parameters.batch_size)
-        logs = self.folder / LOGS_FOLDER if self._writes else None
-        progress = Progress(logs, epochs * steps_an_epoch)
+            self._save_checkpoint()
+        logs = self.folder / LOGS_FOLDER if self._is_chief else None
+        progress = Progress(logs, epochs * self._steps_per_epoch())
         progress.describe(state.identity)
         if state.step:
-            progress.say(f"{self.folder} goes on after {state.epoch} epochs, {state.batch} batches")
+            progress.say(
+                f"{self.folder} is resumed after {state.epoch} epochs and {state.batch} batches"
+            )
         while state.epoch < epochs and not self._out_of_patience(patience):
             self._train_epoch(epochs, checkpoint_every_s, signals, progress)
             self._finish_epoch(progress)
             if signals.received is not None:
                 self._stop(signals.received, progress)
-        self._save()
+        self._save_checkpoint()
         progress.close()
         best = min(state.history, key=lambda entry: entry["val_loss"])
         progress.say(
-            f"{state.epoch} of {epochs} epochs done. The best model is in {self.folder}: "
+            f"{state.epoch} of {epochs} epochs are done. The best model is in {self.folder}: "
             f"validation loss {best['val_loss']:.4f}, of epoch {best['epoch']}"
         )
-        if self._writes:
-            training_curves(state.history, self.folder / PICTURE_FILE)
         return state.history
 
     def _train_epoch(
         self, epochs: int, checkpoint_every_s: float, signals: _StopSignals, progress: Progress
     ) -> None:
-        """Trains on the batches of this epoch that are still to do."""
+        """Trains on the remaining batches of this epoch."""
         state, batch_size = self.state, self.model.parameters.batch_size
         windows = self._windows(state.epoch)
         count = num_batches(windows, batch_size)
         progress.start_epoch(state.epoch + 1, epochs, count)
-        for batch in dataset(windows, batch_size, state.batch, self._sharing.rows):
+        for batch in self._dataset(windows, state.batch):
             start = time.monotonic()
             share_done = (state.epoch + state.batch / count) / epochs
             state.rate = learning_rate(self.model.parameters.learning_rate, state.step, share_done)
             sums = self._step(batch)
             state.step += 1
             state.batch += 1
-            state.sums = Sums(*state.sums).plus(sums)
-            if self._is_compiled:
+            state.sums = (_sums_so_far(state) + sums).to_numbers()
+            self._steps_of_process += 1
+            if self._steps_of_process > 1:  # the first step of a process includes compiling
                 state.seconds += time.monotonic() - start
                 state.timed_tokens += sums.tokens
-            self._is_compiled = True
             progress.step(state, sums)
+            if self._steps_of_process == _STEPS_TO_ESTIMATE + 1:
+                progress.estimate(state, (epochs - state.epoch) * count - state.batch)
             if signals.received is not None:
                 self._stop(signals.received, progress)
             if time.monotonic() - self._last_save >= checkpoint_every_s:
-                self._save()
+                self._save_checkpoint()
                 # What was logged before the checkpoint is not logged again after a restore.
                 progress.flush()
 
-    def _step(self, batch: tuple[tf.Tensor, ...]) -> Sums:
+    def _step(self, batch: tuple[tf.Tensor, ...]) -> MetricSums:
         """Trains on one batch."""
         state = self.state
         seed = state.identity["seed"]
         sums, norm = self._steps.train(batch, state.rate, state.step, seed, state.loss_scale)
-        state.loss_scale, state.steps_since_overflow = loss_scale_after(
+        state.loss_scale, state.steps_since_overflow = next_loss_scale(
             state.loss_scale, state.steps_since_overflow, math.isfinite(norm)
         )
-        # Only float16 is scaled: its update was left out, and the next scale is smaller.
-        if not math.isfinite(sums.loss) or not (math.isfinite(norm) or state.loss_scale > 1):
+        # Only float16 is scaled: its update was skipped, and the next scale is smaller.
+        is_finite = math.isfinite(norm) or state.loss_scale > 1
+        if not math.isfinite(sums.mean_loss) or not is_finite:
             raise TrainingError(
                 f"the loss became {sums.mean_loss} (gradient norm {norm}) in epoch "
                 f"{state.epoch + 1}, step {state.step + 1}: the last checkpoint and the best model "
@@ -209,16 +220,19 @@ class Loop:
         return sums
 
     def _finish_epoch(self, progress: Progress) -> None:
-        """Validates, notes the epoch, and saves the model if it is the best so far."""
+        """Validates, records the epoch, and saves the model if it is the best so far."""
         state = self.state
-        trained, validated = Sums(*state.sums), self._validate()
-        entry = {
+        trained, validated = _sums_so_far(state), self._validate()
+        entry: EpochEntry = {
             "epoch": state.epoch + 1,
             "step": state.step,
             "loss": trained.mean_loss,
             "accuracy": trained.accuracy,
             "val_loss": validated.mean_loss,
             "val_accuracy": validated.accuracy,
+            "val_loss_per_note": validated.loss_per_note,
+            "loss_by_kind": trained.loss_by_kind(),
+            "val_loss_by_kind": validated.loss_by_kind(),
             "learning_rate": state.rate,
             "tokens_per_second": state.tokens_per_second,
         }
@@ -230,25 +244,39 @@ class Loop:
             self._save_model()
         else:
             state.epochs_since_best += 1
-        self._show_sample(progress)
+        if self._is_chief:
+            self._draw_training_curves(progress)
+            self._log_sample(progress)
 
-    def _validate(self) -> Sums:
+    def _validate(self) -> MetricSums:
         """Sums over all windows of the validation songs."""
-        parameters = self.model.parameters
-        windows = Windows(self.corpus, self._validation_songs, parameters.sequence_length)
-        sums = Sums()
-        for batch in dataset(windows, parameters.batch_size, rows=self._sharing.rows):
-            sums = sums.plus(self._steps.validate(batch))
-        return sums
+        length = self.model.parameters.sequence_length
+        windows = Windows(self.corpus, self._validation_songs, length)
+        return sum((self._steps.validate(b) for b in self._dataset(windows)), MetricSums())
 
-    def _show_sample(self, progress: Progress) -> None:
-        """Composes a little from nothing, for TensorBoard; always from the same random numbers."""
-        if self._writes:
-            seed = np.zeros(0, np.uint16)
-            tokens = compose(self.model, [seed], SAMPLE_LENGTH)[0]
-            notes = tokens_to_notes(tokens, self.model.codec.drum_program)
-            title = f"after {self.state.epoch} epochs, {self.state.step} steps"
-            progress.image(self.state.step, piano_roll_image(notes, title=title))
+    def _draw_training_curves(self, progress: Progress) -> None:
+        path = self.folder / PICTURE_FILE
+        try:
+            training_curves(self.state.history, path)
+        except OSError as error:  # a picture is no reason to end a run
+            progress.say(f"{path} can't be written: {error.strerror or error}")
+
+    def _log_sample(self, progress: Progress) -> None:
+        """Composes a little from nothing for TensorBoard, always with the same random numbers."""
+        bpm = float(np.median(self._tempos_bpm)) if len(self._tempos_bpm) else None
+        settings = SamplingSettings(bpm=bpm)
+        tokens = compose(self.model, [np.zeros(0, np.uint16)], SAMPLE_LENGTH, settings=settings)[0]
+        notes = tokens_to_notes(tokens, self.model.codec.drum_program)
+        title = f"after {self.state.epoch} epochs, {self.state.step} steps"
+        figures = {
+            "notes_per_second": notes_per_second(notes),
+            "polyphony": polyphony(notes),
+            "time_in_notes_over_4_s": hanging_share(notes),
+        }
+        progress.sample(self.state.step, piano_roll_image(notes, title=title), figures)
+
+    def _dataset(self, windows: Windows, first_batch: int = 0) -> tf.data.Dataset:
+        return batches_for(self.model, windows, first_batch, self._sharding.rows)
 
     def _windows(self, epoch: int) -> Windows:
         """The training windows of an epoch."""
@@ -262,41 +290,82 @@ class Loop:
             shuffle=True,
         )
 
+    def _steps_per_epoch(self) -> int:
+        return num_batches(self._windows(0), self.model.parameters.batch_size)
+
     def _out_of_patience(self, patience: int | None) -> bool:
         return patience is not None and self.state.epochs_since_best >= patience
 
     def _save_model(self) -> None:
-        if self._writes:
+        if self._is_chief:
             self.model.history_of_training = {
                 "data_set": self.state.identity["data set"],
                 "seed": self.state.identity["seed"],
+                "tempi_bpm": self._tempos_bpm,
                 "history": self.state.history,
             }
             save_model(self.model, self.folder)
 
-    def _save(self) -> None:
-        if self._writes:
+    def _save_checkpoint(self) -> None:
+        if self._is_chief:
             arrays = {name: variable.numpy() for name, variable in self._variables.items()}
             self._checkpoints.save(self.state, arrays)
         self._last_save = time.monotonic()
 
     def _stop(self, signal_number: int, progress: Progress) -> None:
-        self._save()
+        self._save_checkpoint()
         progress.close()
         raise TrainingInterrupted(
-            f"stopped in epoch {self.state.epoch + 1} after {self.state.batch} batches, saved",
+            f"stopped in epoch {self.state.epoch + 1} after {self.state.batch} batches; "
+            "everything is saved",
             signal_number,
         )
 
 
+def batches_for(
+    model: MusicTransformer,
+    windows: Windows,
+    first_batch: int = 0,
+    rows: slice = slice(None),
+) -> tf.data.Dataset:
+    """The batches of an epoch, with the state of the music if the model hears it.
+
+    Args:
+        model: its batch size and its codec count.
+        windows: the epoch.
+        first_batch: the number of the batch to start with.
+        rows: the part of each batch that this process gets.
+
+    Returns:
+        A dataset of (inputs, targets, weights) or (inputs, targets, weights, *Features).
+    """
+    drum_program = model.codec.drum_program
+
+    def features(batch: Batch) -> Sequence[np.ndarray]:
+        _, _, _, start_steps, restated_onset_steps, beats = batch
+        return window_features(batch.inputs, drum_program, start_steps, restated_onset_steps, beats)
+
+    hears = features if model.hears_state else None
+    return dataset(windows, model.parameters.batch_size, first_batch, rows, hears)
+
+
+def _sums_so_far(state: RunState) -> MetricSums:
+    """The sums over the batches of the current epoch."""
+    return MetricSums.from_numbers(state.sums) if state.sums else MetricSums()
+
+
 def _named_variables(model: MusicTransformer, optimizer: Adam) -> dict[str, tf.Variable]:
-    """All that training changes, by the names it has in a checkpoint."""
+    """All variables that training changes, by their names in a checkpoint."""
     named = {name: variable.value for name, variable in model.weights_by_name().items()}
-    # The optimiser knows the variables by their order in the model.
+    # The optimizer knows the variables by their order in the model.
     names = {variable.ref(): name for name, variable in named.items()}
-    for variable, mean, square in zip(
-        model.trainable_variables, optimizer.means, optimizer.squares, strict=True
-    ):
+    moments = zip(
+        model.trainable_variables,
+        optimizer.first_moments,
+        optimizer.second_moments,
+        strict=True,
+    )
+    for variable, first, second in moments:
         name = names[variable.value.ref()]
-        named[f"mean/{name}"], named[f"square/{name}"] = mean, square
+        named[f"mean/{name}"], named[f"square/{name}"] = first, second
     return named

@@ -1,4 +1,4 @@
-"""How the weights follow the gradients: learning rate, clipping, Adam."""
+"""How the gradients change the weights: learning rate, clipping, Adam."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MAX_GRADIENT_NORM = 1.0
 
 
 def learning_rate(peak: float, step: int, progress: float) -> float:
-    """Warm-up in a straight line, then half a cosine down to zero.
+    """The learning rate of a step: a linear warm-up, then half a cosine down to zero.
 
     Args:
         peak: the highest rate.
         step: number of this step in the run, from 0.
-        progress: share of the run that is done, 0 to 1; the rate follows this rather than a count
-            of steps, because augmentation makes some epochs a step longer than others.
+        progress: share of the run that is done, 0 to 1. The rate follows this rather than a count
+            of steps, because epochs may differ by a step.
     """
     warm_up = min(1.0, max(progress / WARM_UP_SHARE, (step + 1) / WARM_UP_STEPS))
     return peak * warm_up * (1 + math.cos(math.pi * progress)) / 2
@@ -38,13 +38,18 @@ def clip(gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
 
 
 class Adam:
-    """Adam whose update may be skipped, for gradients that all devices have summed already.
+    """Adam for gradients that have been summed over all devices already.
 
-    Keras' optimisers clip before they sum over devices, so several devices would take other steps
-    than one; and they know no way to leave an update out.
+    An own one instead of Keras', which clips gradients before it sums them over devices, so that
+    several devices would take other steps than one. This one also takes the learning rate as an
+    argument, since it depends on the share of the run that is done, and restores bit by bit.
 
     Args:
         variables: the model's trainable tf.Variables, made under the same strategy.
+
+    Attributes:
+        first_moments, second_moments: running averages of each variable's gradients and of their
+            squares.
 
     Source: Kingma and Ba 2015, "Adam: a method for stochastic optimization".
     """
@@ -53,37 +58,45 @@ class Adam:
 
     def __init__(self, variables: Sequence[tf.Variable]):
         self._variables = list(variables)
-        self.means, self.squares = (
+        self.first_moments, self.second_moments = (
             [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self._variables]
             for _ in range(2)
         )
 
     def apply(
-        self, gradients: Sequence[tf.Tensor], rate: tf.Tensor, step: tf.Tensor, keep: tf.Tensor
+        self,
+        gradients: Sequence[tf.Tensor],
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+        apply_update: tf.Tensor,
     ) -> None:
-        """Moves every variable; called on each device with the same gradients.
+        """Updates every variable; called on each device with the same gradients.
 
         Args:
-            gradients: one a variable.
-            rate: the learning rate.
+            gradients: one per variable.
+            learning_rate: for this step.
             step: number of this step, from 0.
-            keep: False leaves everything as it was.
+            apply_update: False leaves everything as it was.
         """
         count = tf.cast(step + 1, tf.float32)
-        correction = tf.sqrt(1 - self.BETA_2**count) / (1 - self.BETA_1**count)
-        # No update is a step of length zero that mixes nothing into the averages.
-        rate = tf.where(keep, rate * correction, 0.0)
-        mix_1 = tf.where(keep, 1 - self.BETA_1, 0.0)
-        mix_2 = tf.where(keep, 1 - self.BETA_2, 0.0)
-        gradients = [tf.where(keep, gradient, 0.0) for gradient in gradients]
+        bias_correction = tf.sqrt(1 - self.BETA_2**count) / (1 - self.BETA_1**count)
+        # To skip the update is to move by nothing and to mix nothing into the averages.
+        rate = tf.where(apply_update, learning_rate * bias_correction, 0.0)
+        mix_1 = tf.where(apply_update, 1 - self.BETA_1, 0.0)
+        mix_2 = tf.where(apply_update, 1 - self.BETA_2, 0.0)
+        gradients = [tf.where(apply_update, gradient, 0.0) for gradient in gradients]
 
-        def update(variable, gradient, mean, square):
-            mean.assign_add(mix_1 * (gradient - mean))
-            square.assign_add(mix_2 * (gradient * gradient - square))
-            variable.assign_sub(rate * mean / (tf.sqrt(square) + self.EPSILON))
+        def update(
+            variable: tf.Variable, gradient: tf.Tensor, first: tf.Variable, second: tf.Variable
+        ) -> None:
+            first.assign_add(mix_1 * (gradient - first))
+            second.assign_add(mix_2 * (gradient * gradient - second))
+            variable.assign_sub(rate * first / (tf.sqrt(second) + self.EPSILON))
 
-        def update_all(strategy, gradients):
-            slots = zip(self._variables, gradients, self.means, self.squares, strict=True)
+        def update_all(strategy: tf.distribute.Strategy, gradients: Sequence[tf.Tensor]) -> None:
+            slots = zip(
+                self._variables, gradients, self.first_moments, self.second_moments, strict=True
+            )
             for variable, *arguments in slots:
                 strategy.extended.update(variable, update, args=tuple(arguments), group=False)
 

@@ -1,73 +1,52 @@
-"""The compiled steps: one batch of training, one batch of validation, on all devices."""
+"""The heart of training: one batch forward and backward, summed over devices, clipped, applied.
+
+Keras' `fit` is not used, because it can neither resume exactly in the middle of an epoch nor train
+on several machines.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from midinet.backend import tf
+from midinet.model.music_state import Features
 from midinet.model.music_transformer import MusicTransformer
-from midinet.training.devices import Sharing
+from midinet.training.devices import BatchSharding
+from midinet.training.metrics import MetricSums, loss_and_accuracy_sums
 from midinet.training.optimizer import Adam, clip
 
-# float16's gradients are scaled up further after so many steps without overflow.
-STEPS_A_LOSS_SCALE = 1000
+# After so many steps without overflow, float16's gradients are scaled up further.
+STEPS_PER_LOSS_SCALE = 1000
 
 # Far more than a model's dropouts, so that no two devices share a mask.
 DEVICE_STRIDE = 1 << 16
 
+# What XLA says when the CUDA tools that it needs are not installed.
+_XLA_LACKS_TOOLS = re.compile("libdevice|ptxas|nvlink|cuda_data_dir", re.IGNORECASE)
 
-class Sums(NamedTuple):
-    """Sums over the tokens of some batches that count: those with weight 1."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    tokens: float = 0.0
-
-    def plus(self, other: Sums) -> Sums:
-        """The sums over both."""
-        return Sums(*(a + b for a, b in zip(self, other, strict=True)))
-
-    @property
-    def mean_loss(self) -> float:
-        """Cross-entropy in nats a token."""
-        return self.loss / max(self.tokens, 1.0)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of tokens that the model holds most likely, 0 to 1."""
-        return self.correct / max(self.tokens, 1.0)
+Batch = tuple[tf.Tensor, ...]  # inputs, targets and weights, and the fields of Features if any
 
 
 class StepResult(NamedTuple):
     """What a training step reports: its sums, and the gradients' norm before clipping."""
 
-    sums: Sums
+    sums: MetricSums
     gradient_norm: float
 
 
-def masked_sums(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy, hits and count over the targets of weight 1: float32 `(3,)`.
-
-    Args:
-        logits: float32 `(B, T, V)`.
-        targets: int32 `(B, T)`.
-        weights: float32 `(B, T)`, 0 in the padding.
-    """
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-    hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), targets)
-    hits = tf.cast(hits, tf.float32)
-    return tf.stack([tf.reduce_sum(x * weights) for x in (losses, hits, tf.ones_like(losses))])
-
-
 class Steps:
-    """The training and the validation step of a model, compiled when first called.
+    """The training step and the validation step of a model, compiled when they are first called.
 
     Args:
         model: made in the scope of `strategy`.
-        optimizer: the same.
+        optimizer: made in the same scope.
         strategy: the devices.
-        sharing: how a batch is shared out to them.
-        xla: compile by XLA.
+        sharding: how a batch is divided among them.
+        xla: whether to compile by XLA. If it can't, a warning says so, and the steps are compiled
+            without it.
     """
 
     def __init__(
@@ -75,87 +54,131 @@ class Steps:
         model: MusicTransformer,
         optimizer: Adam,
         strategy: tf.distribute.Strategy,
-        sharing: Sharing,
+        sharding: BatchSharding,
         xla: bool,
     ):
         self._model = model
         self._variables = [variable.value for variable in model.trainable_variables]
         self._optimizer = optimizer
         self._strategy = strategy
-        self._sharing = sharing
-        # XLA takes what one device does alone: with one device the whole step, else each
-        # device's own part of it.
-        alone = strategy.num_replicas_in_sync == 1
-        self._train_step = tf.function(
-            self._train_on_all, jit_compile=xla and alone, autograph=False
-        )
-        self._validation_step = tf.function(
-            self._validate_on_all, jit_compile=xla and alone, autograph=False
-        )
-        self._own_gradients = tf.function(
-            self._gradients, jit_compile=xla and not alone, autograph=False
-        )
+        self._sharding = sharding
+        self._compile(xla)
 
     def train(
-        self, batch: tuple[tf.Tensor, ...], rate: float, step: int, seed: int, loss_scale: float
+        self, batch: Batch, learning_rate: float, step: int, seed: int, loss_scale: float
     ) -> StepResult:
         """Trains on this process' rows of one batch; the result is over all rows.
 
-        An update whose gradients are not finite is left out: the weights stay as they were.
+        An update whose gradients are not finite is skipped: the weights stay as they were.
 
         Args:
-            batch: inputs, targets and weights as `batches.dataset` makes them.
-            rate: the learning rate.
+            batch: this process' rows, as `batches.dataset` makes them.
+            learning_rate: for this step.
             step: number of this step in the run, from 0.
             seed: of the run; with the step it fixes the dropout.
             loss_scale: gradients are computed this much larger; for float16.
         """
-        numbers = self._train_step(
-            self._sharing.share_out(batch),
-            tf.constant(rate, tf.float32),
+        numbers = self._call(
+            lambda: self._train_step,
+            self._sharding.shard(batch),
+            tf.constant(learning_rate, tf.float32),
             tf.constant(step, tf.int32),
             tf.constant(seed, tf.int32),
             tf.constant(loss_scale, tf.float32),
         )
         *sums, norm = numbers.numpy().tolist()
-        return StepResult(Sums(*sums), norm)
+        return StepResult(MetricSums.from_numbers(sums), norm)
 
-    def validate(self, batch: tuple[tf.Tensor, ...]) -> Sums:
-        """The sums over one batch without training."""
-        return Sums(*self._validation_step(self._sharing.share_out(batch)).numpy().tolist())
+    def validate(self, batch: Batch) -> MetricSums:
+        """The sums over one batch, without training."""
+        numbers = self._call(lambda: self._validation_step, self._sharding.shard(batch))
+        return MetricSums.from_numbers(numbers.numpy().tolist())
 
-    def _train_on_all(self, batch, rate, step, seed, loss_scale):
-        per_device = self._strategy.run(self._train_on_one, (*batch, rate, step, seed, loss_scale))
-        return self._strategy.experimental_local_results(per_device)[0]
+    def _train_on_device(
+        self,
+        batch: Batch,
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+        seed: tf.Tensor,
+        loss_scale: tf.Tensor,
+    ) -> tf.Tensor:
+        """One training step on one device, which all devices run at the same time."""
+        replica = tf.distribute.get_replica_context()
+        device_seed = seed + DEVICE_STRIDE * tf.cast(replica.replica_id_in_sync_group, tf.int32)
 
-    def _train_on_one(self, inputs, targets, weights, rate, step, seed, loss_scale):
-        context = tf.distribute.get_replica_context()
-        seed += DEVICE_STRIDE * tf.cast(context.replica_id_in_sync_group, tf.int32)
-        dropout_seed = tf.stack([seed, step])
-        *gradients, sums = context.all_reduce(
-            tf.distribute.ReduceOp.SUM,
-            self._own_gradients(inputs, targets, weights, dropout_seed, loss_scale),
-        )
-        # Divided only now: a device alone does not know how many tokens count in the whole batch.
-        factor = tf.cast(tf.size(targets), tf.float32) / (sums[2] * loss_scale)
-        gradients, norm = clip([gradient * factor for gradient in gradients])
-        self._optimizer.apply(gradients, rate, step, keep=tf.math.is_finite(norm + sums[0]))
+        # Forward and backward, on this device's rows.
+        own = self._gradients_and_sums(batch, tf.stack([device_seed, step]), loss_scale)
+        # All-reduce: the same sums on every device.
+        *gradients, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        # The mean over the tokens of the whole batch, whose number no device knew before.
+        num_tokens = tf.reduce_sum(sums[-len(MetricSums().counts) :])
+        scale = tf.cast(tf.size(batch[1]), tf.float32) / (num_tokens * loss_scale)
+        # Clip.
+        gradients, norm = clip([gradient * scale for gradient in gradients])
+        # Update, unless something overflowed.
+        is_finite = tf.math.is_finite(norm + tf.reduce_sum(sums))
+        self._optimizer.apply(gradients, learning_rate, step, apply_update=is_finite)
         return tf.concat([sums, [norm]], axis=0)
 
-    def _gradients(self, inputs, targets, weights, dropout_seed, loss_scale):
+    def _forward_and_backward(
+        self, batch: Batch, dropout_seed: tf.Tensor, loss_scale: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """The gradients of this device's rows, one per variable, and the sums of the metrics."""
+        inputs, targets, weights, state = _parts(batch)
         with tf.GradientTape() as tape:
-            sums = masked_sums(self._model(inputs, dropout_seed=dropout_seed), targets, weights)
+            logits = self._model(inputs, state, dropout_seed)
+            sums = loss_and_accuracy_sums(logits, targets, weights)
+            total_loss = tf.reduce_sum(sums[1 : 1 + len(MetricSums().losses)])
             # Not the plain sum: in float16 its gradients would overflow for long batches.
-            loss = sums[0] * (loss_scale / tf.cast(tf.size(targets), tf.float32))
+            loss = total_loss * (loss_scale / tf.cast(tf.size(targets), tf.float32))
         gradients = tape.gradient(loss, self._variables)
         return [*(tf.convert_to_tensor(gradient) for gradient in gradients), sums]
 
-    def _validate_on_all(self, batch):
-        def on_one(inputs, targets, weights):
-            return masked_sums(self._model(inputs), targets, weights)
+    def _compile(self, xla: bool) -> None:
+        # XLA compiles what one device does alone: with one device the whole step, else each
+        # device's forward and backward pass.
+        is_alone = self._strategy.num_replicas_in_sync == 1
+        self._uses_xla = xla
 
-        per_device = self._strategy.run(on_one, batch)
+        def compiled(function: Callable[..., Any], by_xla: bool) -> Callable[..., Any]:
+            wrapped: Callable[..., Any] = tf.function(function, jit_compile=by_xla, autograph=False)
+            return wrapped
+
+        self._gradients_and_sums = compiled(self._forward_and_backward, xla and not is_alone)
+        self._train_step = compiled(self._train_on_all_devices, xla and is_alone)
+        self._validation_step = compiled(self._validate_on_all_devices, xla and is_alone)
+
+    def _call(self, step: Callable[[], Callable[..., tf.Tensor]], *arguments: object) -> tf.Tensor:
+        """Calls a compiled step; without XLA from now on if XLA can't compile here."""
+        try:
+            return step()(*arguments)
+        except tf.errors.OpError as error:
+            if not self._uses_xla or not _XLA_LACKS_TOOLS.search(error.message):
+                raise
+            reason = error.message.strip().splitlines()[0]
+            warnings.warn(
+                f"XLA can't compile for this GPU, so training goes on without it ({reason})",
+                stacklevel=2,
+            )
+            self._compile(xla=False)
+            return step()(*arguments)
+
+    def _train_on_all_devices(self, batch: Batch, *numbers: tf.Tensor) -> tf.Tensor:
+        per_device = self._strategy.run(self._train_on_device, (batch, *numbers))
+        return self._strategy.experimental_local_results(per_device)[0]
+
+    def _validate_on_all_devices(self, batch: Batch) -> tf.Tensor:
+        def on_device(batch: Batch) -> tf.Tensor:
+            inputs, targets, weights, state = _parts(batch)
+            return loss_and_accuracy_sums(self._model(inputs, state), targets, weights)
+
+        per_device = self._strategy.run(on_device, (batch,))
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, per_device, axis=None)
+
+
+def _parts(batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, Features | None]:
+    inputs, targets, weights, *state = batch
+    return inputs, targets, weights, Features(*state) if state else None
 
 
 def initial_loss_scale(precision: str) -> float:
@@ -163,15 +186,15 @@ def initial_loss_scale(precision: str) -> float:
     return 2.0**15 if precision == "mixed_float16" else 1.0
 
 
-def loss_scale_after(scale: float, steps_since_overflow: int, is_finite: bool) -> tuple[float, int]:
-    """The loss scale for the next step, and how many steps it has held.
+def next_loss_scale(scale: float, steps_since_overflow: int, is_finite: bool) -> tuple[float, int]:
+    """The loss scale for the next step, and for how many steps it has been kept.
 
-    A scale of 1 is that of formats that need none; it stays.
+    A scale of 1 belongs to formats that need none; it stays.
     """
     if scale == 1:
         return scale, 0
     if not is_finite:
         return scale / 2, 0
-    if steps_since_overflow + 1 >= STEPS_A_LOSS_SCALE:
+    if steps_since_overflow + 1 >= STEPS_PER_LOSS_SCALE:
         return scale * 2, 0
     return scale, steps_since_overflow + 1

@@ -1,42 +1,53 @@
-"""Trains a model on a data set: checks what is asked for, then lets the loop run."""
+"""Trains a model on a data set: checks the arguments, finds where to start, runs the trainer."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import inspect
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from midinet.backend import keras, tf
 from midinet.data.corpus import Corpus, open_corpus
-from midinet.errors import ModelError, OptionError, TrainingError
-from midinet.folders import WEIGHTS_FILE, file_in_the_way
-from midinet.model.music_transformer import PARAMETERS_FILE, build_model, open_model
+from midinet.errors import ModelError, TrainingError
+from midinet.folders import WEIGHTS_FILE
+from midinet.model.music_state import state_table_shapes
+from midinet.model.music_transformer import (
+    PARAMETERS_FILE,
+    MusicTransformer,
+    build_model,
+    open_model,
+)
 from midinet.model.parameters import Parameters
-from midinet.training.checkpoints import Checkpoints, RunState, differences
+from midinet.training.checkpoints import Checkpoints, EpochEntry, RunState, differences
 from midinet.training.devices import (
+    broadcast_json_from_chief,
     choose_precision,
     choose_strategy,
     is_chief,
-    json_from_chief,
     precision_policy,
 )
-from midinet.training.loop import Loop, TrainingInterrupted
+from midinet.training.loop import Trainer, TrainingInterrupted
 from midinet.training.optimizer import Adam
+from midinet.training.options import check_numbers, check_save_directory
 from midinet.training.steps import initial_loss_scale
 
 __all__ = ["TrainingInterrupted", "train"]
 
 CHECKPOINTS_FOLDER = "checkpoints"
 
+# Models of more weights than this take hours on a CPU, whatever the data set.
+_LARGE_FOR_A_CPU = 4_000_000
 
-# One keyword an option of train.py: a settings object would only say them twice.
-def train(  # noqa: C901, PLR0913  # a parameter for each option of the script
+
+def train(  # noqa: PLR0913  # a parameter for each option of the script
     epochs: int,
     save_directory: str | Path,
     dataset: str | Path,
@@ -44,53 +55,60 @@ def train(  # noqa: C901, PLR0913  # a parameter for each option of the script
     *,
     parameters: Parameters | str | Path | None = None,
     init_from: str | Path | None = None,
+    plain: bool = False,
     seed: int | None = None,
     patience: int | None = None,
     checkpoint_every_minutes: float = 5.0,
     precision: str = "auto",
     save_memory: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[EpochEntry]:
     """Trains a model on a data set; the best one by validation loss ends up in a model folder.
 
-    In save_directory: the model, checkpoints of the run (checkpoints/), what TensorBoard shows
-    (logs/) and a picture of the curves (training.png). A run on the same data with the same seed
-    and hyperparameters gives the same model, whether or not it was interrupted and restored.
+    The folder `save_directory` will contain the model, checkpoints of the run (checkpoints/), the
+    logs of TensorBoard (logs/) and a picture of the learning curves (training.png). Runs on the
+    same data with the same seed and hyperparameters give the same model, whether or not they were
+    interrupted and restored.
 
-    Trains on all GPUs of this machine, on the machines of TF_CONFIG, or under the
-    tf.distribute strategy in whose scope it is called.
+    Training uses all GPUs of this machine, or the machines of TF_CONFIG, or the tf.distribute
+    strategy in whose scope it is called.
 
     Args:
-        epochs: how often the data set is gone through, over the whole run.
+        epochs: number of passes through the data set, over the whole run.
         save_directory: the model folder to make.
         dataset: a folder made by preprocess.
-        restore: go on with the run that was interrupted in save_directory.
+        restore: resume the run that was interrupted in save_directory.
         parameters: hyperparameters, or the file that holds them. None: parameters.json in the
             current folder if it is there, otherwise those of the model released in 2021.
         init_from: a model folder whose weights to start from; its sequence_length may differ.
+        plain: train the decoder of 2021, which does not hear the state of the music.
         seed: of weights, order, augmentation and dropout; None: 0, or that of the restored run.
         patience: stop after so many epochs without a better validation loss; None: never.
-        checkpoint_every_minutes: at most so much work is lost when the process is killed.
+        checkpoint_every_minutes: at most this much work is lost when the process is killed.
         precision: "auto", "float32", "mixed_bfloat16" or "mixed_float16".
-        save_memory: compute activations twice instead of keeping them.
+        save_memory: compute activations twice instead of storing them.
 
     Returns:
-        One dictionary an epoch: epoch, step, loss, accuracy, val_loss, val_accuracy, learning_rate,
-        tokens_per_second.
+        The history, one entry per epoch.
 
     Raises:
         TrainingInterrupted: Ctrl-C or SIGTERM; everything is saved.
         TrainingError: the folder is taken, nothing fits to restore, the loss became NaN.
         OptionError, ParametersError, CorpusError, ModelError: an argument makes no sense.
+
+    Example:
+        >>> preprocess("midi_files", "data")
+        >>> history = train(20, "my_model", "data", parameters="parameters_small.json")
+        >>> history[-1]["val_loss"]
     """
-    _check_options(epochs, seed, patience, checkpoint_every_minutes)
+    check_numbers(epochs, seed, patience, checkpoint_every_minutes)
     folder = Path(save_directory)
-    if (file := file_in_the_way(folder)) is not None:
-        raise TrainingError(f"{file} is a file: -s takes the folder to make")
-    go_on = _way_on(
+    check_save_directory(folder)
+    resume_command = _resume_command(
         epochs,
         save_directory,
         dataset,
         parameters=parameters,
+        plain=plain,
         patience=patience,
         checkpoint_every_minutes=checkpoint_every_minutes,
         precision=precision,
@@ -101,40 +119,51 @@ def train(  # noqa: C901, PLR0913  # a parameter for each option of the script
         parameters = Parameters.load(here) if here.exists() else Parameters()
     elif not isinstance(parameters, Parameters):
         parameters = Parameters.load(parameters)
-    corpus = open_corpus(dataset)
-    checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
+    run = _Run(folder, parameters, open_corpus(dataset), not plain)
     precision = choose_precision(precision)
     strategy = choose_strategy()
-    state: RunState | None = None
-    arrays: dict[str, np.ndarray] = {}
-    # Other workers need no folder: they hear from the chief where the run starts.
-    if is_chief(strategy):
-        state, arrays = _starting_point(
-            folder, checkpoints, restore, init_from, parameters, corpus, seed
-        )
-    told = json_from_chief(strategy, state and [dataclasses.asdict(state), list(arrays)])
-    state, names = RunState(**told[0]), told[1]
-    _check_identity(state.identity, _identity(parameters, corpus, state.identity["seed"]), folder)
+    state, names, arrays = _agree_on_start(strategy, run, restore, init_from, seed)
 
     if precision != "mixed_float16" or state.loss_scale == 1:
         state.loss_scale = initial_loss_scale(precision)
     keras.utils.set_random_seed(state.identity["seed"])
     with strategy.scope(), precision_policy(precision):
-        model = build_model(parameters, corpus.codec, save_memory=save_memory)
+        model = build_model(
+            parameters, run.corpus.codec, save_memory=save_memory, hears_state=run.hears_state
+        )
         optimizer = Adam([variable.value for variable in model.trainable_variables])
-    loop = Loop(model, optimizer, strategy, corpus, folder, checkpoints, state)
-    loop.assign(names, arrays)
+    if is_chief(strategy):
+        print(_describe(model, strategy, epochs, run), flush=True)
+    checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
+    trainer = Trainer(model, optimizer, strategy, run.corpus, folder, checkpoints, state)
+    trainer.assign(names, arrays)
+    with _clear_errors(folder, resume_command):
+        return trainer.run(epochs, patience, checkpoint_every_minutes * 60)
+
+
+class _Run(NamedTuple):
+    """What fixes a run, apart from its seed."""
+
+    folder: Path
+    parameters: Parameters
+    corpus: Corpus
+    hears_state: bool
+
+
+@contextlib.contextmanager
+def _clear_errors(folder: Path, resume_command: str) -> Iterator[None]:
+    """Turns what can go wrong during training into errors that say how to resume."""
     try:
-        return loop.run(epochs, patience, checkpoint_every_minutes * 60)
+        yield
     except TrainingInterrupted as stop:
-        raise TrainingInterrupted(f"{stop}; {go_on}", stop.signal_number) from None
+        raise TrainingInterrupted(f"{stop}; {resume_command}", stop.signal_number) from None
     except ModelError as error:
-        raise TrainingError(f"{error}; then {go_on}") from error
+        raise TrainingError(f"{error}; then {resume_command}") from error
     except tf.errors.ResourceExhaustedError as error:
         # TensorFlow says this of memory and, where it writes logs, of the disk.
         if os.strerror(errno.ENOSPC) in error.message:
             raise TrainingError(
-                f"{folder} can't be written: the disk is full: make room; then {go_on}"
+                f"{folder} can't be written: the disk is full: make room; then {resume_command}"
             ) from error
         raise TrainingError(
             "out of memory: try --save_memory, a smaller batch_size or a smaller sequence_length"
@@ -146,113 +175,172 @@ def train(  # noqa: C901, PLR0913  # a parameter for each option of the script
         ) from error
 
 
-def _way_on(epochs: int, save_directory: str | Path, dataset: str | Path, **options: object) -> str:
-    """How to go on with a stopped run, with those options of `train` that are not its defaults."""
+def _agree_on_start(
+    strategy: tf.distribute.Strategy,
+    run: _Run,
+    restore: bool,
+    init_from: str | Path | None,
+    seed: int | None,
+) -> tuple[RunState, list[str], dict[str, np.ndarray]]:
+    """Finds where the run starts, which the chief tells the other workers; they need no folder.
+
+    Returns:
+        The state of the run; the names of the weights that are not fresh; and, for the chief,
+        their values.
+    """
+    state: RunState | None = None
+    arrays: dict[str, np.ndarray] = {}
+    if is_chief(strategy):
+        state, arrays = _initial_state(run, restore, init_from, seed)
+    own = state and [dataclasses.asdict(state), list(arrays)]
+    state_values, names = broadcast_json_from_chief(strategy, own)
+    state = RunState(**state_values)
+    _check_fingerprint(state.identity, _run_fingerprint(run, state.identity["seed"]), run.folder)
+    return state, names, arrays
+
+
+def _describe(
+    model: MusicTransformer, strategy: tf.distribute.Strategy, epochs: int, run: _Run
+) -> str:
+    """Says what is about to be trained, on what."""
+    gpus = len(tf.config.list_logical_devices("GPU"))
+    devices = f"{gpus} GPU{'s' * (gpus != 1)}" if gpus else "the CPU"
+    if strategy.num_replicas_in_sync > max(gpus, 1):
+        devices = f"{strategy.num_replicas_in_sync} devices"
+    weights = model.count_params()
+    text = (
+        f"Training a model of {weights:,} weights on {devices}: {epochs:,} epochs of "
+        f"{len(run.corpus.tokens):,} tokens in {len(run.corpus):,} songs"
+    )
+    if not gpus and weights > _LARGE_FOR_A_CPU:
+        text += (
+            "\nWithout a GPU a model of this size takes many hours: "
+            "--parameters parameters_small.json trains a small one in a fraction of the time"
+        )
+    return text
+
+
+def _resume_command(
+    epochs: int, save_directory: str | Path, dataset: str | Path, **options: object
+) -> str:
+    """How to resume a stopped run, with those options of `train` that are not its defaults."""
     words = ["python", "train.py", "-e", epochs, "-s", save_directory, "-d", dataset, "--restore"]
     defaults = inspect.signature(train).parameters
     for name, value in options.items():
         is_default = value in (defaults[name].default, PARAMETERS_FILE)
         if not is_default and not isinstance(value, Parameters):
             words += [f"--{name.removesuffix('_minutes')}"] + [value] * (value is not True)
-    return f"go on with: {shlex.join(map(str, words))}"
+    return f"resume with: {shlex.join(map(str, words))}"
 
 
-def _check_options(
-    epochs: int, seed: int | None, patience: int | None, checkpoint_every_minutes: float
-) -> None:
-    for name, value, least in (
-        ("epochs", epochs, 1),
-        ("seed", seed, 0),
-        ("patience", patience, 1),
-        ("checkpoint_every", checkpoint_every_minutes, 0),
-    ):
-        if value is not None and not value >= least:
-            raise OptionError(f"{name} is {value}: it must be at least {least}")
-    if seed is not None and seed >= 1 << 31:
-        raise OptionError(f"seed is {seed}: it must be below {1 << 31}")
-
-
-def _starting_point(
-    folder: Path,
-    checkpoints: Checkpoints,
-    restore: bool,
-    init_from: str | Path | None,
-    parameters: Parameters,
-    corpus: Corpus,
-    seed: int | None,
+def _initial_state(
+    run: _Run, restore: bool, init_from: str | Path | None, seed: int | None
 ) -> tuple[RunState, dict[str, np.ndarray]]:
-    """Where the run starts: its state, and the weights that are not fresh.
+    """Finds where the run starts: its state, and the weights that are not fresh.
 
     Raises:
         TrainingError: nothing fits to restore, or the folder is taken.
     """
+    folder = run.folder
+    checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
     has_model = (folder / WEIGHTS_FILE).exists()
     has_checkpoints = bool(checkpoints.paths())
     if restore and has_checkpoints:
         state, arrays = checkpoints.load()
         seed_now = state.identity["seed"] if seed is None else seed
-        _check_identity(state.identity, _identity(parameters, corpus, seed_now), folder)
+        _check_fingerprint(state.identity, _run_fingerprint(run, seed_now), folder)
         return state, arrays
     if restore and has_model:
         raise TrainingError(
             f"{folder} holds a model but no checkpoint to restore: to train it further, use "
             f"--init_from {folder} with another -s"
         )
+    if restore:
+        print(f"{folder} holds no run to restore: a new one starts", flush=True)
     if has_checkpoints or has_model:
-        ways = "--restore goes on with it, " if has_checkpoints else ""
+        ways = "--restore resumes it, " if has_checkpoints else ""
         raise TrainingError(
             f"{folder} already holds a {'run' if has_checkpoints else 'model'}: {ways}"
             f"another -s keeps it, --init_from {folder} with another -s starts from its model"
         )
-    arrays = _weights_of(init_from, parameters) if init_from else {}
-    return RunState(_identity(parameters, corpus, seed or 0)), arrays
+    arrays = _weights_of(init_from, run) if init_from else {}
+    return RunState(_run_fingerprint(run, seed or 0)), arrays
 
 
-def _identity(parameters: Parameters, corpus: Corpus, seed: int) -> dict[str, Any]:
-    """What fixes a run: two runs that share it see the same numbers."""
-    codec = corpus.codec.to_dict()
-    return {**parameters.to_dict(), **codec, "data set": corpus.fingerprint, "seed": seed}
+def _run_fingerprint(run: _Run, seed: int) -> dict[str, Any]:
+    """What runs that see the same numbers have in common."""
+    return {
+        **run.parameters.to_dict(),
+        **run.corpus.codec.to_dict(),
+        "hears_state": run.hears_state,
+        "data set": run.corpus.fingerprint,
+        "seed": seed,
+    }
 
 
-def _check_identity(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    found = differences(before, now)
-    if found:
+def _check_fingerprint(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raises TrainingError if a run was begun with something else."""
+    if "hears_state" not in before:
         raise TrainingError(
-            f"{folder} can't be restored: {'; '.join(found)}. Restore it with what it was begun "
-            f"with, or start another run with --init_from {folder} and another -s"
+            f"{folder} was begun by an older version of midinet, which made other batches of the "
+            f"same music, so it can't be resumed exactly: start another run with --init_from "
+            f"{folder} and another -s"
         )
+    found = differences(before, now)
+    if not found:
+        return
+    way = f"start another run with another -s, if you like with --init_from {folder}"
+    if before["data set"] != now["data set"]:
+        found = [text for text in found if not text.startswith("data set ")]
+        found.append("it was begun on another data set")
+    if not (folder / WEIGHTS_FILE).exists() or differences(_shape(before), _shape(now)):
+        way = "start another run with another -s"
+    raise TrainingError(
+        f"{folder} can't be restored: {'; '.join(found)}. Restore it with what it was begun "
+        f"with, or {way}"
+    )
 
 
-def _weights_of(init_from: str | Path, parameters: Parameters) -> dict[str, np.ndarray]:
+def _shape(values: dict[str, Any]) -> dict[str, Any]:
+    """Those hyperparameters that fix the shapes of the weights, but for the length of windows."""
+    others = ("dropout", "learning_rate", "batch_size", "sequence_length")
+    names = set(Parameters().to_dict()).difference(others)
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _weights_of(init_from: str | Path, run: _Run) -> dict[str, np.ndarray]:
     """The weights of a trained model that has the shape of the new one, but for its length.
 
+    If it does not hear the state of the music and the new model does, the new tables are zero, so
+    that the new model begins as the trained one.
+
     Raises:
-        TrainingError: it has another shape.
+        TrainingError: it has another shape, or it hears the state and the new one does not.
     """
     model = open_model(init_from)
-    # Rate, batch, dropout and length may change from run to run; other shapes of weights may not.
-    shape_before, shape_now = (
-        dataclasses.replace(
-            p, dropout=0.0, learning_rate=1.0, batch_size=1, sequence_length=2
-        ).to_dict()
-        for p in (model.parameters, parameters)
-    )
-    found = differences(shape_before, shape_now)
+    found = differences(_shape(model.parameters.to_dict()), _shape(run.parameters.to_dict()))
     if found:
         raise TrainingError(
             f"{init_from} has another shape: {'; '.join(found)}. "
             f"--parameters {Path(init_from) / PARAMETERS_FILE} takes its values"
         )
+    if model.hears_state and not run.hears_state:
+        raise TrainingError(
+            f"{init_from} hears the state of the music: leave --plain out to train it further"
+        )
     named = {name: variable.numpy() for name, variable in model.weights_by_name().items()}
-    return {
-        name: _resized(name, array, parameters.sequence_length) for name, array in named.items()
-    }
+    length = run.parameters.sequence_length
+    arrays = {name: _resized(name, array, length) for name, array in named.items()}
+    if run.hears_state and not model.hears_state:
+        for name, shape in state_table_shapes(run.parameters.embedding_size).items():
+            arrays[name] = np.zeros(shape, np.float32)
+    return arrays
 
 
 def _resized(name: str, array: np.ndarray, length: int) -> np.ndarray:
-    """A weight for windows of another length: what lies beyond begins as the farthest known.
+    """A weight for windows of another length; new positions start as the farthest known one.
 
-    Source of training on short windows first: Press, Smith and Lewis 2021, "Shortformer: better
+    Source for training on short windows first: Press, Smith and Lewis 2021, "Shortformer: better
     language modeling using shorter inputs".
     """
     more = max(0, length - len(array))

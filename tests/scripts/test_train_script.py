@@ -82,7 +82,7 @@ def test_interrupted_and_resumed_it_ends_as_if_undisturbed(
     assert "Epoch 1/3" in output
     assert errors.count("\n") == 1
     assert errors.startswith("midinet: stopped in epoch 1")
-    program, script, *way_on = shlex.split(errors.split("go on with: ")[1])
+    program, script, *way_on = shlex.split(errors.split("resume with: ")[1])
     assert (program, script) == ("python", "train.py")
     # What a user would paste: it must be enough, whatever the run was begun with.
     expected = ["-e", EPOCHS, "-s", tmp_path, "-d", dataset, "--restore"]
@@ -201,11 +201,11 @@ def test_a_full_disk_is_not_taken_for_full_memory(
         # What TensorFlow says when its log does not fit.
         raise tf.errors.ResourceExhaustedError(None, None, "logs/train; No space left on device")
 
-    monkeypatch.setattr("midinet.training.train.Loop.run", run)
+    monkeypatch.setattr("midinet.training.train.Trainer.run", run)
     arguments = ["-e", "1", "-s", str(tmp_path), "-d", str(dataset)]
     assert script.main([*arguments, "--parameters", str(parameters)]) == 1
     errors = capsys.readouterr().err
-    assert f"{tmp_path} can't be written: the disk is full: make room; then go on with: " in errors
+    assert f"{tmp_path} can't be written: the disk is full: make room; then resume with: " in errors
     assert "--restore" in errors
 
 

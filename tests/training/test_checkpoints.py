@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from midinet.errors import TrainingError
-from midinet.training.checkpoints import KEPT, Checkpoints, RunState, differences
+from midinet.training.checkpoints import MAX_TO_KEEP, Checkpoints, RunState, differences
 
 ARRAYS = {"block_0/kernel": np.arange(6.0).reshape(2, 3), "seed": np.array(3, np.int64)}
 
@@ -28,7 +28,7 @@ def test_the_newest_few_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 5, 20, 100, 1000):
         save(checkpoints, step)
-    assert len(checkpoints.paths()) == KEPT
+    assert len(checkpoints.paths()) == MAX_TO_KEEP
     assert checkpoints.load()[0].step == 1000
 
 

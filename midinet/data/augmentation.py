@@ -1,0 +1,160 @@
+"""Augmentation: changes of key, instruments, loudness, lengths and tempo that keep music music.
+
+Every function takes the notes of an excerpt and returns new ones; the data set is never changed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from midinet.codec.vocabulary import NUM_PITCHES, NUM_PROGRAMS, VELOCITY
+from midinet.data.windows import NEVER, Excerpt
+
+MIN_SEMITONES, MAX_SEMITONES = -6, 5
+MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR = 0.88, 1.12  # of all times, so that over 1 is slower
+EXCHANGE_SHARE = 0.5  # of all windows have some instruments exchanged
+INSTRUMENT_SHARE = 0.3  # of the instruments in such a window
+LOUDNESS_SHARE = 0.5  # of all windows are louder or softer
+MAX_LOUDNESS_LEVELS = 4
+LATE_SHARE = 0.04  # of all notes end late
+MIN_LATE_STEPS, MAX_LATE_STEPS = 10, 500
+
+_FAMILY_SIZE = 8  # General MIDI has families of eight programs: pianos, organs, guitars, ...
+_MAX_LEVEL = VELOCITY.size - 1
+
+
+def augment(
+    excerpt: Excerpt, random: np.random.Generator, drum_program: int | None
+) -> tuple[Excerpt, float]:
+    """Changes an excerpt in every way at once, each by a random amount.
+
+    Returns:
+        The new excerpt, and the factor by which its times were multiplied.
+    """
+    excerpt = transpose(excerpt, draw_semitones(random), drum_program)
+    if random.random() < EXCHANGE_SHARE:
+        excerpt = exchange_instruments(excerpt, random, drum_program)
+    if random.random() < LOUDNESS_SHARE:
+        levels = int(random.integers(-MAX_LOUDNESS_LEVELS, MAX_LOUDNESS_LEVELS, endpoint=True))
+        excerpt = change_loudness(excerpt, levels)
+    excerpt = delay_note_offs(excerpt, random, drum_program)
+    factor = float(random.uniform(MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR))
+    return stretch(excerpt, factor), factor
+
+
+def draw_semitones(random: np.random.Generator) -> int:
+    """Draws the interval by which to transpose."""
+    return int(random.integers(MIN_SEMITONES, MAX_SEMITONES, endpoint=True))
+
+
+def transpose(excerpt: Excerpt, semitones: int, drum_program: int | None) -> Excerpt:
+    """Moves all melodic notes by the same interval, upwards; percussion stays.
+
+    If a note would leave 0-127, all move by less: as far as the outermost note can go.
+    """
+    is_melodic = ~excerpt.is_drum(drum_program)
+    pitch = excerpt.slot[is_melodic] % NUM_PITCHES
+    if len(pitch):
+        lowest, highest = int(pitch.min()), int(pitch.max())
+        semitones = max(-lowest, min(semitones, NUM_PITCHES - 1 - highest))
+    return excerpt._replace(slot=excerpt.slot + semitones * is_melodic)
+
+
+def exchange_instruments(
+    excerpt: Excerpt, random: np.random.Generator, drum_program: int | None
+) -> Excerpt:
+    """Lets other instruments of the same General MIDI families play some parts.
+
+    Each melodic instrument is exchanged with probability INSTRUMENT_SHARE for one that does not
+    play in the excerpt, so that no two parts become one.
+    """
+    program = excerpt.slot // NUM_PITCHES
+    playing: list[int] = np.unique(program).tolist()
+    used = {excerpt.program, *playing}
+    replacement = np.arange(NUM_PROGRAMS)
+    for before in playing:
+        if before == drum_program:
+            continue
+        first = before - before % _FAMILY_SIZE
+        family = range(first, first + _FAMILY_SIZE)
+        unused = [other for other in family if other not in used and other != drum_program]
+        if unused and random.random() < INSTRUMENT_SHARE:
+            replacement[before] = unused[random.integers(len(unused))]
+            used.add(int(replacement[before]))
+    # Where a song begins no instrument has been chosen yet.
+    is_beginning = excerpt.current_level == 0
+    return excerpt._replace(
+        slot=replacement[program] * NUM_PITCHES + excerpt.slot % NUM_PITCHES,
+        program=excerpt.program if is_beginning else int(replacement[excerpt.program]),
+    )
+
+
+def change_loudness(excerpt: Excerpt, levels: int) -> Excerpt:
+    """Makes all notes louder by so many velocity levels, or softer if it is negative."""
+
+    def change(level: np.ndarray) -> np.ndarray:
+        # Level 0 is no velocity: it stands for none at the beginning of a song.
+        return np.where(level > 0, np.clip(level + levels, 1, _MAX_LEVEL), 0)
+
+    current_level = int(change(np.array(excerpt.current_level)))
+    return excerpt._replace(level=change(excerpt.level), current_level=current_level)
+
+
+def delay_note_offs(
+    excerpt: Excerpt, random: np.random.Generator, drum_program: int | None
+) -> Excerpt:
+    """Lets some notes, LATE_SHARE of them, end late: by 0.1 to 5 s, short times likelier.
+
+    A model that composes forgets some NOTE_OFF sooner or later. Music in which every note ends in
+    time does not teach it to catch up, since what it then sees is like nothing that it learned
+    from. A note still ends when its slot begins anew, and with the excerpt.
+    """
+    N = len(excerpt.slot)
+    delay = MIN_LATE_STEPS * (MAX_LATE_STEPS / MIN_LATE_STEPS) ** random.random(N)
+    is_late = (random.random(N) < LATE_SHARE) & (excerpt.end_steps != NEVER)
+    is_late &= ~excerpt.is_drum(drum_program)
+    end_steps = np.where(
+        is_late,
+        np.minimum(excerpt.end_steps + delay.astype(np.int64), excerpt.stop_steps),
+        excerpt.end_steps,
+    )
+    return excerpt._replace(end_steps=np.minimum(end_steps, _next_onsets(excerpt)))
+
+
+def stretch(excerpt: Excerpt, factor: float) -> Excerpt:
+    """Multiplies all times by a factor and rounds them to the grid.
+
+    Every note still lasts a step; of several notes that then begin in one slot at once, the last
+    counts.
+    """
+
+    def scaled(steps: np.ndarray) -> np.ndarray:
+        new: np.ndarray = np.floor(steps * factor + 0.5).astype(np.int64)
+        return new
+
+    onset = scaled(excerpt.onset_steps)
+    end = np.where(excerpt.end_steps == NEVER, NEVER, scaled(excerpt.end_steps))
+    start, stop = scaled(np.array([excerpt.start_steps, excerpt.stop_steps])).tolist()
+    excerpt = excerpt._replace(
+        onset_steps=onset,
+        end_steps=np.maximum(end, onset + 1),
+        start_steps=start,
+        stop_steps=stop,
+    )
+    next_onsets = _next_onsets(excerpt)
+    excerpt = excerpt._replace(end_steps=np.minimum(excerpt.end_steps, next_onsets))
+    counts = onset < next_onsets
+    return excerpt._replace(
+        onset_steps=excerpt.onset_steps[counts],
+        end_steps=excerpt.end_steps[counts],
+        slot=excerpt.slot[counts],
+        level=excerpt.level[counts],
+        began_before=excerpt.began_before[counts],
+    )
+
+
+def _next_onsets(excerpt: Excerpt) -> np.ndarray:
+    """For each note when its slot begins anew; NEVER if it does not."""
+    is_same_slot = excerpt.slot[1:] == excerpt.slot[:-1]
+    following = np.where(is_same_slot, excerpt.onset_steps[1:], NEVER)
+    return np.append(following, NEVER)[: len(excerpt.slot)]

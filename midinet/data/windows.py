@@ -1,0 +1,145 @@
+"""Windows made of notes: what a model sees of a song in one row of a training batch.
+
+A window is not cut out of a song's tokens. The notes that overlap it are read as arrays, so that
+they can be augmented, and written by the encoder. A window from the middle of a song begins by
+restating what sounds there, so that no NOTE_OFF in it is without its NOTE_ON.
+
+Times are in steps of the 10 ms grid, counted from the beginning of the song. A slot is a (program,
+pitch) pair as one number; only one note can sound in it at a time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from midinet.codec.decoding import current_values, elapsed_steps
+from midinet.codec.encoding import write_events
+from midinet.codec.restating import write_restatement
+from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, NUM_PITCHES, PROGRAM, VELOCITY
+
+NEVER = np.int64(1) << 40  # the end of a note that ends after its excerpt
+
+
+class Excerpt(NamedTuple):
+    """The notes of a part of a song: arrays of one length N, those of each slot in a row, in order.
+
+    Attributes:
+        onset_steps: `(N,)` int64.
+        end_steps: `(N,)` int64; NEVER for a note that ends after the excerpt. Percussion has no
+            length, so its ends mean nothing.
+        slot: `(N,)` int64, program * NUM_PITCHES + pitch.
+        level: `(N,)` int64, the velocity level, 1 to 31.
+        began_before: `(N,)` bool, whether a note sounds already where the excerpt begins.
+        start_steps: when the excerpt begins.
+        stop_steps: when it ends.
+        program: the program that is current where the excerpt begins.
+        current_level: the velocity level that is current there; 0 at the beginning of a song.
+    """
+
+    onset_steps: np.ndarray
+    end_steps: np.ndarray
+    slot: np.ndarray
+    level: np.ndarray
+    began_before: np.ndarray
+    start_steps: int
+    stop_steps: int
+    program: int
+    current_level: int
+
+    def is_drum(self, drum_program: int | None) -> np.ndarray:
+        """Marks percussion: `(N,)` bool."""
+        is_drum: np.ndarray = self.slot // NUM_PITCHES == drum_program
+        return is_drum if drum_program is not None else np.zeros(len(self.slot), bool)
+
+
+class Window(NamedTuple):
+    """The tokens of a window.
+
+    Attributes:
+        tokens: `(T,)` uint16, those that restate what sounds first.
+        start_steps: when the window begins.
+        restated_onset_steps: `(R,)` int32, for the first R tokens when the note began that a
+            NOTE_ON restates; NOT_RESTATED for other tokens.
+    """
+
+    tokens: np.ndarray
+    start_steps: int
+    restated_onset_steps: np.ndarray
+
+
+def read_excerpt(song: np.ndarray, start: int, stop: int, drum_program: int | None) -> Excerpt:
+    """Reads the notes that sound between two tokens of a song.
+
+    Args:
+        song: `(T,)` tokens.
+        start: the index of the first token of the excerpt.
+        stop: the index after its last token.
+        drum_program: the program that stands for percussion, or None.
+    """
+    tokens = song[:stop]
+    time = elapsed_steps(tokens)
+    program = current_values(tokens, PROGRAM, 0)
+    level = current_values(tokens, VELOCITY, 0)
+    event = np.flatnonzero(tokens < NOTE_OFF.end)
+    slot = program[event].astype(np.int64) * NUM_PITCHES + tokens[event] % NUM_PITCHES
+    order = np.argsort(slot, kind="stable")
+    event, slot = event[order], slot[order]
+    # A note ends with the next event of its slot.
+    has_next = slot[1:] == slot[:-1]
+    end_event = np.append(np.where(has_next, event[1:], stop), stop)[: len(event)]
+    end_steps = np.append(np.where(has_next, time[event[1:]], NEVER), NEVER)[: len(event)]
+
+    is_before = event < start
+    is_melodic = slot // NUM_PITCHES != (-1 if drum_program is None else drum_program)
+    # No encoder writes notes without a level or a length, and they can't be restated.
+    is_note = NOTE_ON.holds(tokens[event]) & (level[event] > 0) & (end_steps > time[event])
+    note = np.flatnonzero(is_note & (~is_before | (is_melodic & (end_event >= start))))
+    return Excerpt(
+        onset_steps=time[event[note]],
+        end_steps=end_steps[note],
+        slot=slot[note],
+        level=level[event[note]].astype(np.int64),
+        began_before=is_before[note],
+        start_steps=int(time[start - 1]) if start else 0,
+        stop_steps=int(time[-1]) if stop else 0,
+        program=int(program[start - 1]) if start else 0,
+        current_level=int(level[start - 1]) if start else 0,
+    )
+
+
+def write_window(excerpt: Excerpt, drum_program: int | None, max_restated: int) -> Window:
+    """Writes an excerpt as tokens.
+
+    Args:
+        excerpt: the notes.
+        drum_program: the program that stands for percussion, or None.
+        max_restated: the most tokens that may restate what sounds, at least 2. If too many notes
+            sound, the oldest are left out with their NOTE_OFFs.
+    """
+    restated = write_restatement(
+        excerpt.slot,
+        excerpt.level,
+        excerpt.onset_steps,
+        np.flatnonzero(excerpt.began_before),
+        (excerpt.program, excerpt.current_level),
+        max_restated,
+    )
+    starts = np.flatnonzero(~excerpt.began_before)
+    ends = np.append(starts, restated.notes)
+    has_end = ~excerpt.is_drum(drum_program) & (excerpt.end_steps <= excerpt.stop_steps)
+    ends = ends[has_end[ends]]
+    note = np.append(starts, ends)
+    is_on = np.arange(len(note)) < len(starts)
+    time = np.append(excerpt.onset_steps[starts], excerpt.end_steps[ends]) - excerpt.start_steps
+    written = write_events(
+        time,
+        excerpt.slot[note],
+        is_on,
+        excerpt.level[note],
+        excerpt.program,
+        excerpt.current_level,
+    )
+    tokens = np.concatenate([restated.tokens, written])
+    return Window(tokens, excerpt.start_steps, restated.onset_steps)

@@ -1,0 +1,154 @@
+"""Augmentation changes key, instruments, loudness, lengths and tempo, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.encoding import encode
+from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PITCHES
+from midinet.data.augmentation import (
+    INSTRUMENT_SHARE,
+    MAX_LATE_STEPS,
+    augment,
+    change_loudness,
+    delay_note_offs,
+    exchange_instruments,
+    stretch,
+    transpose,
+)
+from midinet.data.windows import NEVER, read_excerpt, write_window
+from tests.data.music import make_notes
+
+PLENTY = 3000
+
+
+def whole_song(seed):
+    song = encode(make_notes(seed))
+    return read_excerpt(song, 0, len(song), DRUM_PROGRAM)
+
+
+def middle(seed):
+    song = encode(make_notes(seed))
+    return read_excerpt(song, len(song) // 3, 2 * len(song) // 3, DRUM_PROGRAM)
+
+
+def pitches(excerpt):
+    return excerpt.slot % NUM_PITCHES
+
+
+def programs(excerpt):
+    return excerpt.slot // NUM_PITCHES
+
+
+@pytest.mark.parametrize("semitones", [-40, -3, 0, 5, 40])
+@pytest.mark.parametrize("drum_program", [DRUM_PROGRAM, None])
+def test_transposition_moves_melody_by_one_interval_and_nothing_else(semitones, drum_program):
+    before = middle(0)
+    after = transpose(before, semitones, drum_program)
+    is_drum = before.is_drum(drum_program)
+    moved = pitches(after) - pitches(before)
+    assert (moved[is_drum] == 0).all()
+    melody = pitches(before)[~is_drum]
+    possible = range(-melody.min(), NUM_PITCHES - melody.max())
+    assert set(moved[~is_drum].tolist()) == {min(possible, key=lambda n: abs(n - semitones))}
+    assert (programs(after) == programs(before)).all()
+    assert after._replace(slot=before.slot) is not before
+    for name in ("onset_steps", "end_steps", "level"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+
+
+def test_instruments_are_exchanged_within_their_family_for_unused_ones():
+    before = middle(1)
+    random = np.random.default_rng(0)
+    changed = total = 0
+    for _ in range(300):
+        after = exchange_instruments(before, random, DRUM_PROGRAM)
+        assert (pitches(after) == pitches(before)).all()
+        pairs = set(zip(programs(before).tolist(), programs(after).tolist(), strict=True))
+        assert len(dict(pairs)) == len(pairs) == len({new for _, new in pairs}), "one to one"
+        assert all(old // 8 == new // 8 for old, new in pairs)
+        assert dict(pairs)[DRUM_PROGRAM] == DRUM_PROGRAM
+        assert after.program == dict(pairs).get(before.program, after.program)
+        changed += sum(old != new for old, new in pairs)
+        total += len(pairs) - 1
+    assert changed / total == pytest.approx(INSTRUMENT_SHARE, abs=0.05)
+
+
+def test_where_a_song_begins_no_instrument_is_chosen_yet():
+    excerpt = whole_song(1)
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        after = exchange_instruments(excerpt, random, DRUM_PROGRAM)
+        assert not len(write_window(after, DRUM_PROGRAM, PLENTY).restated_onset_steps)
+
+
+def test_a_melody_never_becomes_percussion():
+    song = np.array([388 + 116, 276, 60, 300, 188])  # program 116, in the family of 117
+    excerpt = read_excerpt(song, 0, 5, DRUM_PROGRAM)
+    random = np.random.default_rng(0)
+    results = {int(programs(exchange_instruments(excerpt, random, 117))[0]) for _ in range(200)}
+    assert results == set(range(112, 120)) - {117}
+
+
+def test_loudness_changes_by_levels_and_stays_audible():
+    before = middle(2)
+    for levels in (-40, -4, 3, 40):
+        after = change_loudness(before, levels)
+        assert after.level.tolist() == np.clip(before.level + levels, 1, 31).tolist()
+        assert after.current_level == np.clip(before.current_level + levels, 1, 31)
+    assert change_loudness(before._replace(current_level=0), 4).current_level == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_some_notes_end_late_and_nothing_else_changes(seed):
+    before = whole_song(seed)
+    after = delay_note_offs(before, np.random.default_rng(seed), DRUM_PROGRAM)
+    delay = after.end_steps - before.end_steps
+    is_drum = before.is_drum(DRUM_PROGRAM)
+    assert (delay[~is_drum] >= 0).all()
+    assert 1 <= (delay[~is_drum] > 0).sum() <= 25, "4% of 200 notes, more or less"
+    assert delay[~is_drum].max() <= MAX_LATE_STEPS
+    assert after._replace(end_steps=0) == before._replace(end_steps=0)
+    # A note still ends before its slot begins anew.
+    np.testing.assert_array_equal(
+        encode(tokens_to_notes(write_window(after, DRUM_PROGRAM, PLENTY).tokens)),
+        write_window(after, DRUM_PROGRAM, PLENTY).tokens,
+    )
+
+
+@pytest.mark.parametrize("factor", [0.88, 1.0, 1.013, 1.12])
+def test_every_time_is_stretched_to_the_nearest_step(factor):
+    before = middle(3)
+    after = stretch(before, factor)
+    if len(after.slot) == len(before.slot):
+        assert np.abs(after.onset_steps - before.onset_steps * factor).max() <= 0.5
+        ends = before.end_steps != NEVER
+        late = after.end_steps[ends] - before.end_steps[ends] * factor
+        assert np.abs(late).max() <= 1.0
+    assert abs(after.start_steps - before.start_steps * factor) <= 0.5
+    assert (after.end_steps > after.onset_steps).all()
+    if factor == 1:
+        for old, new in zip(before, after, strict=True):
+            np.testing.assert_array_equal(old, new)
+
+
+def test_of_notes_that_fall_together_the_last_counts():
+    song = np.array([276, 60, 288, 188, 280, 60, 300, 188])  # 10 ms, then again and louder
+    before = read_excerpt(song, 0, len(song), DRUM_PROGRAM)
+    assert before.onset_steps.tolist() == [0, 1]
+    after = stretch(before, 0.4)
+    assert after.onset_steps.tolist() == [0]
+    assert after.level.tolist() == [24]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_augmented_music_is_still_what_the_encoder_writes(seed):
+    """In the order, with the pauses and without a token that it would leave out."""
+    random = np.random.default_rng(seed)
+    for _ in range(5):
+        changed, factor = augment(whole_song(seed), random, DRUM_PROGRAM)
+        tokens = write_window(changed, DRUM_PROGRAM, PLENTY).tokens
+        np.testing.assert_array_equal(encode(tokens_to_notes(tokens)), tokens)
+        assert 0.88 <= factor <= 1.12
