@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT)]
 
 SIZES = {
     "default": {},
@@ -50,8 +50,6 @@ VARIANTS = {
 
 def make_steps(settings: dict) -> Any:
     """The compiled steps of one variant, and its model."""
-    from full_attention import full_attention
-
     from midinet.backend import tf
     from midinet.model import layers
     from midinet.model.music_transformer import build_model
@@ -59,6 +57,7 @@ def make_steps(settings: dict) -> Any:
     from midinet.training.devices import BatchSharding, precision_policy
     from midinet.training.optimizer import Adam
     from midinet.training.steps import Steps
+    from tests.model.full_attention import full_attention
 
     if settings.get("attention") == "full":
         layers.relative_attention = full_attention

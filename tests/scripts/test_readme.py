@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README, run as it stands there.
+"""Every command and every line of Python in the README and docs/, run as it stands there.
 
 What would take long or needs a network is made small or brought along: the songs, the archives,
 the hyperparameters, the number of epochs. Setting up an environment and running the tests is for
@@ -26,14 +26,19 @@ from tests.model.test_released import released_weights, write_checkpoint
 
 pytestmark = pytest.mark.slow
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+REPOSITORY = Path(__file__).parents[2]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+README = DOCUMENTS[0].read_text(encoding="utf-8")
 SCRIPTS = {
     "download.py": download.main,
     "preprocess.py": preprocess.main,
     "train.py": train.main,
     "generate.py": generate.main,
 }
-SET_UP = ("python3 -m venv", ". .venv/bin/activate", "pip install", "python -m pytest")
+SET_UP = (
+    *("python3 -m venv", ". .venv/bin/activate", "pip install", "python -m pytest"),
+    *("py -m venv", ".venv\\Scripts\\Activate.ps1"),
+)
 TINY = midinet.Parameters(
     embedding_size=8,
     sequence_length=512,  # the README shows the model so many tokens
@@ -45,7 +50,15 @@ TINY = midinet.Parameters(
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    pattern = re.compile(rf"^```{language}\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    return [block for text in texts for block in pattern.findall(text)]
+
+
+def commands(language: str) -> list[str]:
+    lines = [line for block in blocks(language) for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in re.split("&&|;", line)]
+    return [part for part in parts if not part.startswith(SET_UP)]
 
 
 @pytest.fixture
@@ -82,7 +95,6 @@ def run(command: str, clone: Path) -> None:
         # The cluster is not there; that it is described well, can be seen.
         config = json.loads(words.pop(0).removeprefix("TF_CONFIG="))
         assert config["task"]["index"] < len(config["cluster"]["worker"])
-        shutil.rmtree(clone / "midinet_model")
     program, script, *arguments = words
     if program == "pip":
         assert words[1:3] == ["download", "--no-deps"]
@@ -100,6 +112,8 @@ def run(command: str, clone: Path) -> None:
         if script == "download.py" and "--archive" not in arguments:
             dataset = arguments[arguments.index("-d") + 1]
             arguments += ["--archive", str(archive_of(dataset, clone))]
+            # Who downloads songs has none yet.
+            shutil.rmtree(arguments[arguments.index("-o") + 1], ignore_errors=True)
         wildcards = [sorted(clone.glob(word)) if "*" in word else [word] for word in arguments]
         assert SCRIPTS[script]([str(word) for words in wildcards for word in words]) == 0, command
     else:
@@ -107,14 +121,17 @@ def run(command: str, clone: Path) -> None:
 
 
 def test_every_command(clone):
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    commands = [part.strip() for line in lines for part in line.split("&&")]
-    commands = [part for part in commands if not part.startswith(SET_UP)]
-    assert len(commands) > 15
-    for command in commands:
+    assert len(commands("sh")) > 20
+    for command in commands("sh"):
         run(command, clone)
-    assert len(list((clone / "output").glob("*.mid"))) == 1 + 1 + 4 + 1 + 1 + 1
-    assert (clone / "small_model" / "model.weights.h5").exists()
+    assert len(list((clone / "output").glob("*.mid"))) == 1 + 1 + 1 + 4 + 1 + 1
+    for model in ("midinet_model", "large_model", "shared_model"):
+        assert (clone / model / "model.weights.h5").exists()
+
+
+def test_the_commands_for_windows_are_among_them():
+    assert commands("powershell")
+    assert set(commands("powershell")) <= set(commands("sh"))
 
 
 def test_the_python(clone):
@@ -123,17 +140,18 @@ def test_the_python(clone):
     assert (clone / "again.mid").exists()
 
 
-def test_what_it_links_to_is_there():
-    folder = Path(__file__).parents[2]
-    targets = [t for t in re.findall(r"\]\(([^)]+)\)", README) if "://" not in t]
-    assert len(targets) >= 3
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_it_links_to_is_there(document):
+    text = document.read_text(encoding="utf-8")
+    targets = [t for t in re.findall(r"\]\(([^)]+)\)", text) if "://" not in t]
+    assert targets or document.name == "training.md"
     for target in targets:
-        assert (folder / target).exists(), target
-    for script in set(re.findall(r"`python (benchmarks/\w+\.py)", README)):
-        assert (folder / script).exists(), script
+        assert (document.parent / target).exists(), target
+    for script in set(re.findall(r"`python (benchmarks/\w+\.py)", text)):
+        assert (REPOSITORY / script).exists(), script
 
 
 def test_the_table_of_rooms_is_whole():
-    package = Path(__file__).parents[2] / "midinet"
+    package = REPOSITORY / "midinet"
     rows = re.findall(r"^\| `(\w+)/` \| ", README.split("rooms of `midinet/`")[1], re.MULTILINE)
     assert set(rows) == {path.parent.name for path in package.glob("*/__init__.py")} | {"demo"}
