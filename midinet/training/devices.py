@@ -69,7 +69,8 @@ def broadcast_from_chief(strategy: tf.distribute.Strategy, array: np.ndarray) ->
         return array if context.replica_id_in_sync_group == 0 else nothing
 
     parts = strategy.experimental_distribute_values_from_function(part)
-    return strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None).numpy()
+    total: np.ndarray = strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None).numpy()
+    return total
 
 
 def broadcast_json_from_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
