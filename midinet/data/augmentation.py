@@ -1,4 +1,4 @@
-"""Augmentation: changes of key, instruments, loudness, lengths and tempo that keep music music.
+"""Augmentation: changes of key, instruments, loudness and tempo, and notes that hang at first.
 
 Every function takes the notes of an excerpt and returns new ones; the data set is never changed.
 """
@@ -16,8 +16,10 @@ EXCHANGE_SHARE = 0.5  # of all windows have some instruments exchanged
 INSTRUMENT_SHARE = 0.3  # of the instruments in such a window
 LOUDNESS_SHARE = 0.5  # of all windows are louder or softer
 MAX_LOUDNESS_LEVELS = 4
-LATE_SHARE = 0.04  # of all notes end late
-MIN_LATE_STEPS, MAX_LATE_STEPS = 10, 500
+FORGETFUL_SHARE = 0.5  # of all windows begin with notes that should have ended before
+MAX_FORGOTTEN = 3  # notes in such a window
+PAST_STEPS = 2000  # before the window, in which they may have ended
+MAX_REACTION_STEPS = 50  # from the beginning of the window until they end
 
 _FAMILY_SIZE = 8  # General MIDI has families of eight programs: pianos, organs, guitars, ...
 _MAX_LEVEL = VELOCITY.size - 1
@@ -37,7 +39,8 @@ def augment(
     if random.random() < LOUDNESS_SHARE:
         levels = int(random.integers(-MAX_LOUDNESS_LEVELS, MAX_LOUDNESS_LEVELS, endpoint=True))
         excerpt = change_loudness(excerpt, levels)
-    excerpt = delay_note_offs(excerpt, random, drum_program)
+    if random.random() < FORGETFUL_SHARE:
+        excerpt = forget_note_offs(excerpt, random)
     factor = float(random.uniform(MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR))
     return stretch(excerpt, factor), factor
 
@@ -100,25 +103,26 @@ def change_loudness(excerpt: Excerpt, levels: int) -> Excerpt:
     return excerpt._replace(level=change(excerpt.level), current_level=current_level)
 
 
-def delay_note_offs(
-    excerpt: Excerpt, random: np.random.Generator, drum_program: int | None
-) -> Excerpt:
-    """Lets some notes, LATE_SHARE of them, end late: by 0.1 to 5 s, short times likelier.
+def forget_note_offs(excerpt: Excerpt, random: np.random.Generator) -> Excerpt:
+    """Lets some notes that ended before the window sound on into it, where they soon end.
 
     A model that composes forgets some NOTE_OFF sooner or later. Music in which every note ends in
-    time does not teach it to catch up, since what it then sees is like nothing that it learned
-    from. A note still ends when its slot begins anew, and with the excerpt.
+    time does not teach it to recover, since what it then sees is like nothing that it learned from.
+    The notes that hang are restated at the beginning of the window, which counts in no loss: so a
+    model learns to end them, but not to forget.
     """
-    N = len(excerpt.slot)
-    delay = MIN_LATE_STEPS * (MAX_LATE_STEPS / MIN_LATE_STEPS) ** random.random(N)
-    is_late = (random.random(N) < LATE_SHARE) & (excerpt.end_steps != NEVER)
-    is_late &= ~excerpt.is_drum(drum_program)
-    end_steps = np.where(
-        is_late,
-        np.minimum(excerpt.end_steps + delay.astype(np.int64), excerpt.stop_steps),
-        excerpt.end_steps,
+    is_last_of_slot = np.append(np.diff(excerpt.slot) != 0, True)[: len(excerpt.slot)]
+    sounds_next = np.append(excerpt.began_before[1:], False)[: len(excerpt.slot)] & ~is_last_of_slot
+    candidates = np.flatnonzero(excerpt.is_over & ~sounds_next)
+    count = min(len(candidates), int(random.integers(1, MAX_FORGOTTEN, endpoint=True)))
+    forgotten = random.choice(candidates, count, replace=False)
+    is_over, end_steps = excerpt.is_over.copy(), excerpt.end_steps.copy()
+    is_over[forgotten] = False
+    reaction_steps = random.integers(MAX_REACTION_STEPS, size=count, endpoint=True)
+    end_steps[forgotten] = np.minimum(
+        excerpt.start_steps + reaction_steps, _next_onsets(excerpt)[forgotten]
     )
-    return excerpt._replace(end_steps=np.minimum(end_steps, _next_onsets(excerpt)))
+    return excerpt._replace(is_over=is_over, end_steps=end_steps)
 
 
 def stretch(excerpt: Excerpt, factor: float) -> Excerpt:
@@ -144,13 +148,7 @@ def stretch(excerpt: Excerpt, factor: float) -> Excerpt:
     next_onsets = _next_onsets(excerpt)
     excerpt = excerpt._replace(end_steps=np.minimum(excerpt.end_steps, next_onsets))
     counts = onset < next_onsets
-    return excerpt._replace(
-        onset_steps=excerpt.onset_steps[counts],
-        end_steps=excerpt.end_steps[counts],
-        slot=excerpt.slot[counts],
-        level=excerpt.level[counts],
-        began_before=excerpt.began_before[counts],
-    )
+    return excerpt.select(counts)
 
 
 def _next_onsets(excerpt: Excerpt) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from midinet.codec.decoding import elapsed_steps
 from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
-from midinet.data.augmentation import augment, draw_semitones, transpose
+from midinet.data.augmentation import PAST_STEPS, augment, draw_semitones, transpose
 from midinet.data.windows import Window, read_excerpt, write_window
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Windows:
         else:
             supply = start + math.ceil(_SUPPLY * self.sequence_length)
             supply = len(song) if is_last else min(len(song), supply)
-            excerpt = read_excerpt(song, start, supply, drum_program)
+            excerpt = read_excerpt(song, start, supply, drum_program, PAST_STEPS)
             augmented, factor = augment(excerpt, random, drum_program)
             window = write_window(augmented, drum_program, self._max_restated)
             if is_last and len(window.tokens) + (not start) > self.sequence_length:

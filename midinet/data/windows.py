@@ -31,7 +31,9 @@ class Excerpt(NamedTuple):
             length, so its ends mean nothing.
         slot: `(N,)` int64, program * NUM_PITCHES + pitch.
         level: `(N,)` int64, the velocity level, 1 to 31.
-        began_before: `(N,)` bool, whether a note sounds already where the excerpt begins.
+        began_before: `(N,)` bool, whether a note begins before the excerpt.
+        is_over: `(N,)` bool, whether it also ends before the excerpt. Such notes are not written;
+            augmentation may let some of them sound on.
         start_steps: when the excerpt begins.
         stop_steps: when it ends.
         program: the program that is current where the excerpt begins.
@@ -43,6 +45,7 @@ class Excerpt(NamedTuple):
     slot: np.ndarray
     level: np.ndarray
     began_before: np.ndarray
+    is_over: np.ndarray
     start_steps: int
     stop_steps: int
     program: int
@@ -52,6 +55,11 @@ class Excerpt(NamedTuple):
         """Marks percussion: `(N,)` bool."""
         is_drum: np.ndarray = self.slot // NUM_PITCHES == drum_program
         return is_drum if drum_program is not None else np.zeros(len(self.slot), bool)
+
+    def select(self, mask: np.ndarray) -> Excerpt:
+        """The excerpt with only those notes that a mask `(N,)` selects."""
+        arrays = {n: v[mask] for n, v in self._asdict().items() if isinstance(v, np.ndarray)}
+        return self._replace(**arrays)
 
 
 class Window(NamedTuple):
@@ -69,7 +77,9 @@ class Window(NamedTuple):
     restated_onset_steps: np.ndarray
 
 
-def read_excerpt(song: np.ndarray, start: int, stop: int, drum_program: int | None) -> Excerpt:
+def read_excerpt(
+    song: np.ndarray, start: int, stop: int, drum_program: int | None, past_steps: int = 0
+) -> Excerpt:
     """Reads the notes that sound between two tokens of a song.
 
     Args:
@@ -77,6 +87,7 @@ def read_excerpt(song: np.ndarray, start: int, stop: int, drum_program: int | No
         start: the index of the first token of the excerpt.
         stop: the index after its last token.
         drum_program: the program that stands for percussion, or None.
+        past_steps: melodic notes that ended up to so long before the excerpt are read too.
     """
     tokens = song[:stop]
     time = elapsed_steps(tokens)
@@ -95,14 +106,18 @@ def read_excerpt(song: np.ndarray, start: int, stop: int, drum_program: int | No
     is_melodic = slot // NUM_PITCHES != (-1 if drum_program is None else drum_program)
     # No encoder writes notes without a level or a length, and they can't be restated.
     is_note = NOTE_ON.holds(tokens[event]) & (level[event] > 0) & (end_steps > time[event])
-    note = np.flatnonzero(is_note & (~is_before | (is_melodic & (end_event >= start))))
+    start_steps = int(time[start - 1]) if start else 0
+    is_over = end_event < start
+    is_recent = is_melodic & (~is_over | (end_steps > start_steps - past_steps))
+    note = np.flatnonzero(is_note & (~is_before | is_recent))
     return Excerpt(
         onset_steps=time[event[note]],
         end_steps=end_steps[note],
         slot=slot[note],
         level=level[event[note]].astype(np.int64),
         began_before=is_before[note],
-        start_steps=int(time[start - 1]) if start else 0,
+        is_over=is_over[note],
+        start_steps=start_steps,
         stop_steps=int(time[-1]) if stop else 0,
         program=int(program[start - 1]) if start else 0,
         current_level=int(level[start - 1]) if start else 0,
@@ -118,6 +133,7 @@ def write_window(excerpt: Excerpt, drum_program: int | None, max_restated: int) 
         max_restated: the most tokens that may restate what sounds, at least 2. If too many notes
             sound, the oldest are left out with their NOTE_OFFs.
     """
+    excerpt = excerpt.select(~excerpt.is_over)
     restated = write_restatement(
         excerpt.slot,
         excerpt.level,

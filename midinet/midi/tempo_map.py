@@ -104,11 +104,6 @@ class TempoMap(NamedTuple):
             ),
         )
 
-    def beats_per_minute(self) -> np.ndarray:
-        """The tempos, `(M,)` float64."""
-        tempos: np.ndarray = 60e6 / self.us_per_beat
-        return tempos
-
 
 class Clock:
     """Turns the ticks of a file into milliseconds, and milliseconds into ticks.

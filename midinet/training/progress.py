@@ -64,7 +64,7 @@ class Progress:
             state.timed_tokens * state.batch / max(MetricSums.from_numbers(state.sums).tokens, 1)
         )
         left_s = state.seconds / max(timed_steps, 1) * steps_left
-        self.say(f"\nThe whole run will take about {duration(left_s)} at this speed")
+        self.say(f"\nAt this speed the rest of the run takes about {duration(left_s)}")
 
     def step(self, state: RunState, sums: MetricSums) -> None:
         """Shows the training step that led to this state; `sums` are those of its batch."""

@@ -7,19 +7,23 @@ import pytest
 
 from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.encoding import encode
+from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PITCHES
 from midinet.data.augmentation import (
     INSTRUMENT_SHARE,
-    MAX_LATE_STEPS,
+    MAX_FORGOTTEN,
+    MAX_REACTION_STEPS,
+    PAST_STEPS,
     augment,
     change_loudness,
-    delay_note_offs,
     exchange_instruments,
+    forget_note_offs,
     stretch,
     transpose,
 )
 from midinet.data.windows import NEVER, read_excerpt, write_window
 from tests.data.music import make_notes
+from tests.data.test_windows import silent_note_offs
 
 PLENTY = 3000
 
@@ -101,21 +105,50 @@ def test_loudness_changes_by_levels_and_stays_audible():
     assert change_loudness(before._replace(current_level=0), 4).current_level == 0
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_some_notes_end_late_and_nothing_else_changes(seed):
-    before = whole_song(seed)
-    after = delay_note_offs(before, np.random.default_rng(seed), DRUM_PROGRAM)
-    delay = after.end_steps - before.end_steps
-    is_drum = before.is_drum(DRUM_PROGRAM)
-    assert (delay[~is_drum] >= 0).all()
-    assert 1 <= (delay[~is_drum] > 0).sum() <= 25, "4% of 200 notes, more or less"
-    assert delay[~is_drum].max() <= MAX_LATE_STEPS
-    assert after._replace(end_steps=0) == before._replace(end_steps=0)
-    # A note still ends before its slot begins anew.
-    np.testing.assert_array_equal(
-        encode(tokens_to_notes(write_window(after, DRUM_PROGRAM, PLENTY).tokens)),
-        write_window(after, DRUM_PROGRAM, PLENTY).tokens,
-    )
+def middles(past_steps):
+    """Excerpts from the middle of songs."""
+    for seed in range(4):
+        song = encode(make_notes(seed))
+        for start in range(100, len(song) - 200, 97):
+            yield read_excerpt(song, start, start + 200, DRUM_PROGRAM, past_steps)
+
+
+def test_some_notes_hang_at_first_and_soon_end():
+    random = np.random.default_rng(0)
+    numbers = []
+    for before in middles(PAST_STEPS):
+        after = forget_note_offs(before, random)
+        is_forgotten = before.is_over & ~after.is_over
+        numbers.append(int(is_forgotten.sum()))
+        assert not after.is_drum(DRUM_PROGRAM)[is_forgotten].any()
+        assert (before.end_steps[is_forgotten] > before.start_steps - PAST_STEPS).all()
+        hanging = after.end_steps[is_forgotten] - before.start_steps
+        assert ((hanging >= 0) & (hanging <= MAX_REACTION_STEPS)).all()
+        # Nothing else changes, and each slot still holds one note at a time.
+        for old, new in ((before.end_steps, after.end_steps), (before.is_over, after.is_over)):
+            np.testing.assert_array_equal(old[~is_forgotten], new[~is_forgotten])
+        plain, window = (write_window(e, DRUM_PROGRAM, PLENTY) for e in (before, after))
+        num_restated = [(w.restated_onset_steps != NOT_RESTATED).sum() for w in (plain, window)]
+        assert num_restated[1] - num_restated[0] == numbers[-1]
+        assert not silent_note_offs(window.tokens)
+        note_offs = [np.sum(w.tokens // NUM_PITCHES == 1) for w in (plain, window)]
+        assert note_offs[1] - note_offs[0] == numbers[-1]
+    assert set(numbers) == set(range(1, MAX_FORGOTTEN + 1))
+
+
+def test_where_a_song_begins_nothing_hangs():
+    song = encode(make_notes(0))
+    before = read_excerpt(song, 0, len(song), DRUM_PROGRAM, PAST_STEPS)
+    after = forget_note_offs(before, np.random.default_rng(0))
+    assert not before.is_over.any()
+    np.testing.assert_array_equal(after.end_steps, before.end_steps)
+
+
+def test_notes_that_are_over_are_not_written():
+    for with_past, without in zip(middles(PAST_STEPS), middles(0), strict=True):
+        assert with_past.is_over.sum() > 0
+        windows = [write_window(e, DRUM_PROGRAM, PLENTY) for e in (with_past, without)]
+        np.testing.assert_array_equal(windows[0].tokens, windows[1].tokens)
 
 
 @pytest.mark.parametrize("factor", [0.88, 1.0, 1.013, 1.12])
