@@ -9,6 +9,7 @@ Source of the format: "Standard MIDI-File Format Spec. 1.1", MIDI Manufacturers 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -59,7 +60,7 @@ def read_midi(source: str | Path | bytes, sustain: bool = True, volume: bool = T
         The notes, ordered by onset, with the song's tempo map.
 
     Raises:
-        MidiError: the bytes are not a MIDI file; the error has the reason and the byte offset.
+        MidiError: this is not a MIDI file; the error has the reason and the byte offset.
         OSError: the file can't be opened.
 
     Example:
@@ -69,9 +70,11 @@ def read_midi(source: str | Path | bytes, sustain: bool = True, volume: bool = T
     if isinstance(source, bytes):
         return _read(source, sustain, volume)
     try:
-        with open(source, "rb") as file:
-            _check_size(os.fstat(file.fileno()).st_size)
-            return _read(file.read(), sustain, volume)
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise MidiError("it is not a regular file")  # opening a named pipe would wait for ever
+        _check_size(status.st_size)
+        return _read(Path(source).read_bytes(), sustain, volume)
     except MidiError as error:
         raise MidiError(error.reason, error.offset, str(source)) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tracemalloc
 
 import hypothesis
@@ -155,6 +156,13 @@ def test_a_file_too_large_for_music_is_refused(tmp_path, monkeypatch):
     for source in (path, path.read_bytes()):
         with pytest.raises(MidiError, match="larger than"):
             read_midi(source)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mid")
+    with pytest.raises(MidiError, match=r"pipe\.mid: .*not a regular file"):
+        read_midi(tmp_path / "pipe.mid")
 
 
 def test_a_file_that_is_not_there_is_an_oserror(tmp_path):
