@@ -43,24 +43,27 @@ class ChannelMarks:
 
     def __init__(self, events: ChannelEvents, marks: np.ndarray) -> None:
         """Takes all N events and the numbers of the marked ones."""
-        self._events, self._is_empty = events, not len(marks)
-        begins = np.arange(events.num_channels) << CHANNEL_BIT
-        ends = begins | (1 << CHANNEL_BIT) - 1
-        self._keys = np.sort(np.concatenate((begins, events.channel_keys(marks), ends)))
-        self._marks = (self._keys & (1 << CHANNEL_BIT) - 1) - 1
-        self._marks[self._keys.searchsorted(np.append(begins, ends))] = len(events.status)
+        self._events = events
+        keys = np.sort(events.channel_keys(marks))
+        self._keys = np.concatenate(([-1], keys, [np.iinfo(np.int64).max]))
 
     def rank(self, events: np.ndarray) -> np.ndarray:
         """A number that grows with each marked event of the channel."""
-        if self._is_empty:  # nothing to search for
-            return 2 * self._events.channel.take(events) + 1
         rank: np.ndarray = self._keys.searchsorted(self._events.channel_keys(events))
         return rank
 
     def latest(self, events: np.ndarray) -> np.ndarray:
         """The last marked event before each event on its channel, or N."""
-        return self._marks.take(self.rank(events) - 1)
+        return self._marks(self.rank(events) - 1, events)
 
     def following(self, events: np.ndarray) -> np.ndarray:
         """The first marked event from each event on, on its channel, or N."""
-        return self._marks.take(self.rank(events))
+        return self._marks(self.rank(events), events)
+
+    def _marks(self, places: np.ndarray, events: np.ndarray) -> np.ndarray:
+        """The marks at places among the keys; N where they are on another channel than events."""
+        keys = self._keys.take(places)
+        keys -= self._events.channel.take(events).astype(np.int64) << CHANNEL_BIT
+        keys -= 1
+        keys[(keys < 0) | (keys >> CHANNEL_BIT != 0)] = len(self._events.status)
+        return keys

@@ -34,7 +34,8 @@ _ESCAPE = 0xF7
 _STOP = np.int64(1) << 60  # a cursor beyond the end of any file
 _DOUBLINGS = 3
 _LEAP_EVENTS = 1 << _DOUBLINGS
-_WINDOW_BYTES = 1 << 15  # so that the tables of a window stay in the processor's cache
+_WINDOW_BYTES = 1 << 13  # so that the tables of a window stay in the processor's cache
+_DELTA_BYTES = 4  # of the longest delta time
 
 
 def _cursors_after_status(num_modes: int) -> np.ndarray:
@@ -61,6 +62,10 @@ def _cursors_after_status(num_modes: int) -> np.ndarray:
 
 
 _CURSORS_AFTER_STATUS = {num_modes: _cursors_after_status(num_modes) for num_modes in (1, 2)}
+_CURSORS = {
+    num_modes: np.arange(0, num_modes * (_WINDOW_BYTES + _DELTA_BYTES), num_modes)
+    for num_modes in (1, 2)
+}
 
 
 class Events(NamedTuple):
@@ -232,7 +237,7 @@ def _next_cursors(data: np.ndarray, low: int, high: int, num_modes: int) -> np.n
     """
     size = high - low
     block = data[low : high + LOOKAHEAD_BYTES]
-    head = block[: size + 4]  # the status byte stands up to four bytes after the event's beginning
+    head = block[: size + _DELTA_BYTES]  # the status byte comes after the delta time
     system = np.flatnonzero(head >= 0xF0)
     kind = block[system]
     is_meta = kind == META
@@ -249,7 +254,7 @@ def _next_cursors(data: np.ndarray, low: int, high: int, num_modes: int) -> np.n
 
     following = np.empty(num_modes * size + 1, np.int64)
     following[-1] = _STOP
-    base = np.arange(0, num_modes * len(head), num_modes)
+    base = _CURSORS[num_modes][: len(head)]
     for mode, cursor_after_status in enumerate(_CURSORS_AFTER_STATUS[num_modes]):
         after = cursor_after_status.take(head)  # by the position of the status byte
         after += base

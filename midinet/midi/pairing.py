@@ -59,13 +59,14 @@ def pair(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> PairedNotes:
     controls = np.flatnonzero(kind == CONTROL)
     controller = events.first[controls]
     silencing = controls[(controller == ALL_SOUND_OFF) | (controller >= ALL_NOTES_OFF)]
-    silences = ChannelMarks(events, silencing)
-
-    end = np.empty(len(kind), np.int64)
-    end[on] = silences.following(on)
+    end = np.full(len(kind), len(kind))
+    rank = None
+    if len(silencing):
+        silences = ChannelMarks(events, silencing)
+        end[on], rank = silences.following(on), silences.rank(notes)
     key_type = np.uint16 if events.num_channels <= _RADIX_CHANNELS else np.uint32
     key = np.left_shift(channel[notes], 7, dtype=key_type) | events.first[notes]
-    closed, closing = _match(key, silences.rank(notes), is_on[notes], ms[notes])
+    closed, closing = _match(key, rank, is_on[notes], ms[notes])
     end[notes[closed]] = notes[closing]
     end = end[on]
     if sustain:
@@ -122,13 +123,14 @@ def _without_repeats(moves: np.ndarray, holds: np.ndarray, events: ChannelEvents
 
 
 def _match(
-    key: np.ndarray, rank: np.ndarray, is_on: np.ndarray, ms: np.ndarray
+    key: np.ndarray, rank: np.ndarray | None, is_on: np.ndarray, ms: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the note-off of each note-on, among those of the same key and rank.
 
     Args:
         key: `(M,)` unsigned, channel and pitch.
-        rank: `(M,)`, grows with time inside a key; where it does, what still sounds is over.
+        rank: `(M,)`, grows with time inside a key; where it does, what still sounds is over. None
+            if it never does.
         is_on: `(M,)` whether an event is a note-on.
         ms: `(M,)` times in milliseconds.
 
@@ -136,9 +138,12 @@ def _match(
         The note-ons that are closed, and the note-off of each.
     """
     order = np.argsort(key, kind="stable")  # a radix sort if keys have 16 bits
-    key, rank, is_on = key.take(order), rank.take(order), is_on.take(order)
+    key, is_on = key.take(order), is_on.take(order)
     begins = np.ones(len(key), bool)  # a group: what has key and rank in common
-    begins[1:] = (key[1:] != key[:-1]) | (rank[1:] != rank[:-1])
+    np.not_equal(key[1:], key[:-1], out=begins[1:])
+    if rank is not None:
+        rank = rank.take(order)
+        begins[1:] |= rank[1:] != rank[:-1]
     if (begins[1:] | (is_on[1:] != is_on[:-1])).all():  # in most files they take turns
         closed = np.flatnonzero(is_on[:-1] & ~begins[1:])
         return order[closed], order[closed + 1]

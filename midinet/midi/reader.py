@@ -243,6 +243,8 @@ def _ports(data: np.ndarray, events: Events, event: np.ndarray) -> np.ndarray | 
         data, events: the file.
         event: the meta events that set the port for the rest of their track.
     """
+    if not len(event):
+        return None
     at = events.position[event]
     event, port = event[data[at + 1] > 0], data[at + 2][data[at + 1] > 0]
     if not port.any():
