@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -49,4 +50,16 @@ with _stderr_held_back(), ensure_keyboard_interrupt():
     # The first use makes the device list and prints notices about it.
     tf.config.list_physical_devices()
 
-__all__ = ["keras", "tf"]
+# What XLA says when the CUDA tools that it needs are not installed.
+_XLA_TOOLS = re.compile("libdevice|ptxas|nvlink|cuda_data_dir", re.IGNORECASE)
+
+
+def xla_lacks_tools(error: tf.errors.OpError) -> bool:
+    """Whether XLA could not compile for a GPU because the CUDA tools are missing.
+
+    This is a well-known trouble of TensorFlow when it is installed by pip.
+    """
+    return bool(_XLA_TOOLS.search(error.message))
+
+
+__all__ = ["keras", "tf", "xla_lacks_tools"]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
-from midinet.backend import tf
+from midinet.backend import tf, xla_lacks_tools
 from midinet.codec.decoding import elapsed_steps
 from midinet.codec.restating import NOT_RESTATED, restate
 from midinet.codec.settings import CodecSettings
@@ -359,4 +360,27 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         return tuple(result)
 
     compiled: Callable[..., Any] = tf.function(loop, jit_compile=True, autograph=False)
-    return compiled
+    return on_cpu_if_xla_lacks_tools(compiled)
+
+
+def on_cpu_if_xla_lacks_tools(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a compiled function run on the CPU if XLA can't compile it for the GPU."""
+    on_cpu = False
+
+    def run(*arguments: Any) -> Any:
+        nonlocal on_cpu
+        if not on_cpu:
+            try:
+                return compiled(*arguments)
+            except tf.errors.OpError as error:
+                if not xla_lacks_tools(error):
+                    raise
+                on_cpu = True
+                reason = error.message.strip().splitlines()[0]
+                warnings.warn(
+                    f"XLA can't compile for this GPU, so the CPU composes ({reason})", stacklevel=2
+                )
+        with tf.device("CPU:0"):
+            return compiled(*arguments)
+
+    return run

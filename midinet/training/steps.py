@@ -6,12 +6,11 @@ on several machines.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from midinet.backend import tf
+from midinet.backend import tf, xla_lacks_tools
 from midinet.model.music_state import Features
 from midinet.model.music_transformer import MusicTransformer
 from midinet.training.devices import BatchSharding
@@ -23,9 +22,6 @@ STEPS_PER_LOSS_SCALE = 1000
 
 # Far more than a model's dropouts, so that no two devices share a mask.
 DEVICE_STRIDE = 1 << 16
-
-# What XLA says when the CUDA tools that it needs are not installed.
-_XLA_LACKS_TOOLS = re.compile("libdevice|ptxas|nvlink|cuda_data_dir", re.IGNORECASE)
 
 Batch = tuple[tf.Tensor, ...]  # inputs, targets and weights, and the fields of Features if any
 
@@ -153,11 +149,11 @@ class Steps:
         try:
             return step()(*arguments)
         except tf.errors.OpError as error:
-            if not self._uses_xla or not _XLA_LACKS_TOOLS.search(error.message):
+            if not self._uses_xla or not xla_lacks_tools(error):
                 raise
             reason = error.message.strip().splitlines()[0]
             warnings.warn(
-                f"XLA can't compile for this GPU, so training goes on without it ({reason})",
+                f"XLA can't compile for this GPU, so training continues without it ({reason})",
                 stacklevel=2,
             )
             self._compile(xla=False)

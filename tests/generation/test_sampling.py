@@ -328,3 +328,29 @@ def test_a_piece_that_ends_is_cut_at_its_end_and_the_others_go_on():
 def test_impossible_work_is_refused(seeds, length):
     with pytest.raises(OptionError, match=r"seed|length"):
         sampling.compose(make_model(), seeds, length)
+
+
+def test_where_xla_cant_compile_for_the_gpu_the_cpu_composes():
+    devices = []
+
+    def compiled(x):
+        device = tf.constant(0).device if tf.executing_eagerly() else ""
+        devices.append(device)
+        if len(devices) == 1:
+            raise tf.errors.InternalError(None, None, "libdevice not found at ./libdevice.10.bc")
+        return x + 1
+
+    run = sampling.on_cpu_if_xla_lacks_tools(compiled)
+    with pytest.warns(UserWarning, match="XLA can't compile for this GPU"):
+        assert run(1) == 2
+    assert run(2) == 3, "without trying the GPU again"
+    assert len(devices) == 3
+    assert all("CPU:0" in device for device in devices[1:])
+
+
+def test_other_errors_of_the_compiled_loop_are_not_hidden():
+    def compiled():
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        sampling.on_cpu_if_xla_lacks_tools(compiled)()
