@@ -72,8 +72,9 @@ class Summary:
             if self.onsets[program]
         ]
         lines = [
-            f"{self.songs:,} songs, {self.hours:,.1f} hours of music, {self.notes:,} notes, "
-            f"{self.tokens:,} tokens ({self.tokens / max(self.notes, 1):.2f} per note)",
+            f"{self.songs:,} song{'s' * (self.songs != 1)}, {self.hours:,.1f} hours of music, "
+            f"{self.notes:,} notes, {self.tokens:,} tokens "
+            f"({self.tokens / max(self.notes, 1):.2f} per note)",
             f"most used: {', '.join(names)}",
         ]
         if self.families:

@@ -42,6 +42,7 @@ from midinet.midi.reader import read_midi
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+_SMALL_PARAMETERS = "parameters_small.json"  # of a model that a CPU can train
 _NOT_OPENED = "could not be opened"  # why a file is skipped
 
 
@@ -125,8 +126,7 @@ def preprocess(  # noqa: PLR0913  # a parameter for each option of the script
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if not quiet:
-        command = f"train.py -e 100 -d {shlex.quote(str(output))}"
-        print(f"{summary}\nThe data set is in {output}: {command} learns from it.")
+        print(f"{summary}\nThe data set is in {output}: {_train_command(output)} learns from it.")
     return summary
 
 
@@ -155,8 +155,9 @@ def _midi_files(folder: Path, way: str) -> tuple[list[Path], dict[Path, str]]:
     problems: dict[Path, str] = {}
     files = sorted(midi_files(folder, problems.__setitem__), key=relative)
     if not files and kind_of(folder) == Kind.DATA_SET:
-        command = f"train.py -e 100 -d {shlex.quote(str(folder))}"
-        raise CorpusError(f"{folder} is a data set already: {command} learns from it")
+        raise CorpusError(
+            f"{folder} is a data set already: {_train_command(folder)} learns from it"
+        )
     if not files:
         details = "".join(f"; {path}: {reason}" for path, reason in list(problems.items())[:1])
         raise CorpusError(
@@ -164,6 +165,14 @@ def _midi_files(folder: Path, way: str) -> tuple[list[Path], dict[Path, str]]:
             f"{way}{details}"
         )
     return files, {path: problems[path] for path in sorted(problems, key=relative)}
+
+
+def _train_command(dataset: Path) -> str:
+    """The command that trains a model of a size for this machine."""
+    # Asked of the driver, because TensorFlow takes seconds to start.
+    is_small = shutil.which("nvidia-smi") is None and Path(_SMALL_PARAMETERS).exists()
+    size = f" --parameters {_SMALL_PARAMETERS}" if is_small else ""
+    return f"python train.py -e {10 if is_small else 100} -d {shlex.quote(str(dataset))}{size}"
 
 
 def _excluded_songs(folder: Path, read_song: Callable[[Path], Song], workers: int) -> ExcludedSongs:

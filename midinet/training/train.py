@@ -209,7 +209,8 @@ def _describe(
         devices = f"{strategy.num_replicas_in_sync} devices"
     weights = model.count_params()
     text = (
-        f"Training a model of {weights:,} weights on {devices}: {epochs:,} epochs of "
+        f"Training a model of {weights:,} weights on {devices}: "
+        f"{epochs:,} epoch{'s' * (epochs != 1)} of "
         f"{len(run.corpus.tokens):,} tokens in {len(run.corpus):,} songs"
     )
     if not gpus and weights > _LARGE_FOR_A_CPU:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import preprocess as script
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -51,16 +54,25 @@ def test_a_mistake_is_one_line(tmp_path, options, message):
     assert not (tmp_path / "data").exists()
 
 
-def test_the_command_it_names_can_be_pasted(midi_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("has_gpu", "command"),
+    [
+        (True, "python train.py -e 100 -d {}"),
+        (False, "python train.py -e 10 -d {} --parameters parameters_small.json"),
+    ],
+)
+def test_the_command_it_names_can_be_pasted_and_fits_the_machine(
+    midi_folder, tmp_path, capsys, monkeypatch, has_gpu, command
+):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(shutil, "which", lambda program: program if has_gpu else None)
     output = tmp_path / "my müsic"
-    result = preprocess("-i", midi_folder, "-o", output)
-    assert f"train.py -e 100 -d '{output}' learns from it" in result.stdout
-
-
-def test_a_data_set_is_no_midi_folder(dataset, tmp_path):
-    result = preprocess("-i", dataset, "-o", tmp_path / "data")
-    assert result.returncode == 1
-    assert f"midinet: {dataset} is a data set already: train.py -e 100 -d" in result.stderr
+    assert script.main(["-i", str(midi_folder), "-o", str(output), "--workers", "1"]) == 0
+    said = f"{command.format(shlex.quote(str(output)))} learns from it"
+    assert said in capsys.readouterr().out
+    # So it is named to whoever takes the data set for a folder of MIDI files.
+    assert script.main(["-i", str(output), "-o", str(tmp_path / "data")]) == 1
+    assert f"midinet: {output} is a data set already: {said}" in capsys.readouterr().err
 
 
 def test_overwriting_takes_nothing_else_along(dataset, midi_folder, tmp_path):
