@@ -157,6 +157,13 @@ class Trainer:
             progress.say(
                 f"{self.folder} is resumed after {state.epoch} epochs and {state.batch} batches"
             )
+        if state.epoch >= epochs:
+            progress.say(f"Nothing is left to do: a larger -e than {epochs} trains it further")
+        if len(self.corpus) == 1:
+            progress.say(
+                "Validation uses the training song, because the data set has only one: "
+                "the validation loss says nothing about new music"
+            )
         while state.epoch < epochs and not self._out_of_patience(patience):
             self._train_epoch(epochs, checkpoint_every_s, signals, progress)
             self._finish_epoch(progress)
@@ -166,7 +173,7 @@ class Trainer:
         progress.close()
         best = min(state.history, key=lambda entry: entry["val_loss"])
         progress.say(
-            f"{state.epoch} of {epochs} epochs are done. The best model is in {self.folder}: "
+            f"Epochs done: {state.epoch} of {epochs}. The best model is in {self.folder}: "
             f"validation loss {best['val_loss']:.4f}, of epoch {best['epoch']}"
         )
         return state.history

@@ -17,7 +17,7 @@ import numpy as np
 from midinet.backend import keras, tf
 from midinet.data.corpus import Corpus, open_corpus
 from midinet.errors import ModelError, TrainingError
-from midinet.folders import WEIGHTS_FILE
+from midinet.folders import CHECKPOINTS_FOLDER, WEIGHTS_FILE
 from midinet.model.music_state import state_table_shapes
 from midinet.model.music_transformer import (
     PARAMETERS_FILE,
@@ -40,8 +40,6 @@ from midinet.training.options import check_numbers, check_save_directory
 from midinet.training.steps import initial_loss_scale
 
 __all__ = ["TrainingInterrupted", "train"]
-
-CHECKPOINTS_FOLDER = "checkpoints"
 
 # Models of more weights than this take hours on a CPU, whatever the data set.
 _LARGE_FOR_A_CPU = 4_000_000

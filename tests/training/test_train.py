@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+from midinet import preprocess
 from midinet.backend import tf
 from midinet.codec.vocabulary import PAD
 from midinet.data.batches import Windows
@@ -23,6 +24,7 @@ from midinet.training.metrics import KINDS, MetricSums, loss_and_accuracy_sums
 from midinet.training.optimizer import Adam, clip, learning_rate
 from midinet.training.steps import Steps, next_loss_scale
 from midinet.training.train import TrainingInterrupted, _resume_command, train
+from tests.conftest import make_song
 
 NO_LOSSES = (0.0,) * len(KINDS)
 
@@ -189,7 +191,8 @@ def test_a_run_can_be_made_longer(trained, dataset, tmp_path, capsys):
     assert train(EPOCHS, tmp_path, dataset, restore=True, parameters=TINY) == history
     said = capsys.readouterr().out
     assert f"is resumed after {EPOCHS} epochs" in said
-    assert f"{EPOCHS} of {EPOCHS} epochs are done. The best model is in {tmp_path}" in said
+    assert f"a larger -e than {EPOCHS} trains it further" in said
+    assert f"Epochs done: {EPOCHS} of {EPOCHS}. The best model is in {tmp_path}" in said
     longer = train(EPOCHS + 1, tmp_path, dataset, restore=True, parameters=TINY)
     assert longer[:EPOCHS] == history
     assert longer[EPOCHS]["epoch"] == EPOCHS + 1
@@ -473,3 +476,12 @@ def test_the_resume_command_names_the_options_that_are_not_the_defaults():
     options["parameters"] = Parameters()  # no file that a command could name
     way = _resume_command(3, "m", "data", **options, precision="auto", save_memory=False)
     assert way == "resume with: python train.py -e 3 -s m -d data --restore"
+
+
+@pytest.mark.usefixtures("without_samples")
+def test_validation_on_the_training_song_is_said(tmp_path, capsys):
+    (tmp_path / "music").mkdir()
+    make_song(1).save(tmp_path / "music" / "only.mid")
+    preprocess(tmp_path / "music", tmp_path / "data", workers=1, quiet=True)
+    train(1, tmp_path / "model", tmp_path / "data", parameters=TINY)
+    assert "Validation uses the training song" in capsys.readouterr().out
