@@ -9,7 +9,6 @@ metrics.py and quoting.py define what is measured.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import string
 import sys
@@ -18,9 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
 
 from midinet.codec.decoding import tokens_to_notes
@@ -30,7 +26,7 @@ from midinet.errors import CorpusError, MidiError, OptionError
 from midinet.folders import DESCRIPTION_FILE, midi_files
 from midinet.midi.notes import Notes
 from midinet.midi.reader import read_midi
-from midinet.rendering.style import COLOURS, DPI, GRID, INK, drawable, style_axes, write_png
+from midinet.report.drawing import LENGTHS, draw
 from midinet.report.metrics import FAULTS, METRICS, melodic_lengths_s
 from midinet.report.quoting import PassageIndex, repeated_share
 
@@ -202,9 +198,7 @@ class Comparison:
 
     def _note_lengths(self) -> Iterator[str]:
         """Yields quantiles of the lengths of the melodic notes, and distances in octaves."""
-        yield f"{'lengths of melodic notes (s)':28}" + "".join(
-            f"{f'{q:.0%}':>9}" for q in QUANTILES
-        )
+        yield f"{LENGTHS:28}" + "".join(f"{f'{q:.0%}':>9}" for q in QUANTILES)
         first = _octaves(self.sets[0].note_lengths_s)
         for letter, music in zip(self.letters, self.sets, strict=True):
             lengths_s = music.note_lengths_s
@@ -347,40 +341,3 @@ def _beginning(notes: Notes, seconds: float) -> Notes:
 
 def _is_same(path: str | Path, training: str | Path | None) -> bool:
     return training is not None and Path(path).resolve() == Path(training).resolve()
-
-
-def draw(comparison: Comparison, path: str | Path) -> None:
-    """Draws a PNG with a panel per metric: a dot per piece and a line at the mean of each set."""
-    num_columns = 4
-    num_rows = math.ceil(len(comparison.titles) / num_columns)
-    spacing = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    height = 0.5 + 0.2 * len(comparison.sets) + 2.6 * num_rows
-    figure = Figure((13, height), DPI, facecolor="white", layout=spacing)
-    panels = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
-    for axes, title in zip(panels, comparison.titles, strict=False):
-        _draw_metric(axes, comparison, title)
-    for axes in panels[len(comparison.titles) :]:
-        axes.set_axis_off()
-    names = zip(comparison.letters, comparison.sets, strict=True)
-    heading = drawable("\n".join(f"{letter}: {music.name}" for letter, music in names))
-    figure.suptitle(heading, x=0.01, ha="left", color=INK, parse_math=False, fontsize=11)
-    write_png(figure, path)
-
-
-def _draw_metric(axes: Axes, comparison: Comparison, title: str) -> None:
-    style_axes(axes)
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
-    axes.grid(axis="y", color=GRID, linewidth=0.7)
-    axes.set_xlim(-0.5, len(comparison.sets) - 0.5)
-    axes.set_xticks(range(len(comparison.sets)), comparison.letters, fontweight="bold")
-    colours = itertools.cycle(COLOURS)
-    for column, (music, colour) in enumerate(zip(comparison.sets, colours, strict=False)):
-        values = np.sort(music.known(title))
-        # Spread sideways by rank with the golden ratio, so that neighbours never overlap.
-        sideways = column + 0.6 * (np.arange(len(values)) * 0.618 % 1 - 0.5)
-        axes.scatter(sideways, values, s=14, color=colour, alpha=0.55, linewidths=0)
-        if len(values):
-            axes.hlines(values.mean(), column - 0.36, column + 0.36, color=INK, linewidth=1.6)
-    # No metric is negative, but where all values are nearly equal the axis begins below 0.
-    if axes.get_ylim()[0] < 0:
-        axes.set_ylim(0 - 0.04 * axes.get_ylim()[1], None)

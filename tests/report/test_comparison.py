@@ -8,7 +8,7 @@ import pytest
 from midinet.data.corpus import open_corpus
 from midinet.data.preprocess import preprocess
 from midinet.errors import CorpusError, MidiError, OptionError
-from midinet.report import comparison as comparison_module
+from midinet.report import drawing
 from midinet.report.__main__ import main
 from midinet.report.comparison import COPYING, REPETITION, distance, load_music, measure, report
 
@@ -168,16 +168,22 @@ def test_a_single_file_is_a_set_of_one(real):
 
 def test_the_png_shows_every_metric_of_both_sets(real, composed, tmp_path, monkeypatch):
     figures = []
-    write_png = comparison_module.write_png
+    write_png = drawing.write_png
     monkeypatch.setattr(
-        comparison_module,
+        drawing,
         "write_png",
         lambda figure, path: figures.append(figure) or write_png(figure, path),
     )
     report(real, composed, training=real, png=tmp_path / "report.png")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     panels = [axes for axes in figures[0].axes if axes.get_title(loc="left")]
+    *panels, lengths = panels
     assert len(panels) == len(measure(load_music(real))) + 1
+    assert lengths.get_title(loc="left") == "lengths of melodic notes (s)"
+    # The song copied from A has notes of a quarter of a second, the two others of half a second.
+    of_real, of_composed = (line.get_xdata() for line in lengths.lines)
+    assert of_real == pytest.approx(np.full(201, 0.25))
+    assert of_composed[[0, -1]] == pytest.approx([0.25, 0.5])
     assert [len(dots.get_offsets()) for dots in panels[0].collections[::2]] == [4, 3]
 
 
