@@ -30,10 +30,10 @@ class ChannelEvents(NamedTuple):
     @property
     def num_channels(self) -> int:
         """The number of channels of all ports."""
-        return int(self.channel.max(initial=0)) // CHANNELS_PER_PORT * CHANNELS_PER_PORT + 16
+        return (int(self.channel.max(initial=0)) // CHANNELS_PER_PORT + 1) * CHANNELS_PER_PORT
 
     def channel_keys(self, events: np.ndarray) -> np.ndarray:
-        """Sort keys of some events, above those of the channel itself: by channel, then time."""
+        """Sort keys of some events: by channel, then in the order of the song; none is 0."""
         keys: np.ndarray = self.channel.take(events).astype(np.int64) << CHANNEL_BIT | events + 1
         return keys
 

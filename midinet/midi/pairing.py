@@ -19,7 +19,7 @@ from midinet.midi.channel_events import (
 
 _SUSTAIN, _SOSTENUTO = 64, 66
 _PEDAL_DOWN = 64  # the least value of a pedal's controller that holds
-_STRIKE_MS = 50.0  # a note-off this long after the latest stroke of its key ends all strokes
+_LATE_MS = 50.0  # a note-off this long after the latest stroke of its key ends all its notes
 _RADIX_CHANNELS = 512  # whose keys have 16 bits
 
 
@@ -41,17 +41,20 @@ def pair(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> PairedNotes:
     """Pairs note-ons with what ends them.
 
     Where a key is struck again while it still sounds, a note-off at least 50 ms after the latest
-    stroke ends all strokes, as in a synthesiser. So a lost note-off spoils one note and not every
-    later one. An earlier note-off belongs to the oldest stroke: such notes overlap on purpose, if
-    only just. A note-on with velocity 0 is a note-off, and a note-off that finds no note is
-    ignored. All-notes-off (controller 123, and the changes of mode 124 to 127) is a note-off for
-    all; all-sound-off (120) ends even what a pedal holds.
+    stroke ends all notes of that key, as it does in a synthesiser. So a lost note-off spoils one
+    note, and not every later note of its key. A note-off that comes sooner ends the oldest of the
+    notes: these are meant to overlap by a few ticks, as in legato.
+
+    A note-on with velocity 0 is a note-off. A note-off that finds no note is ignored. All-notes-off
+    (controller 123, or a change of mode, 124 to 127) is a note-off for all keys of the channel, and
+    all-sound-off (120) also ends what a pedal holds.
 
     Args:
         events: the N events of a song.
         ms: `(N + 1,)` their times in milliseconds, and the end of the song.
-        sustain: whether the sustain pedal holds released notes, and the sostenuto pedal those whose
-            keys are down as it goes down; until it goes up or the controllers are reset (121).
+        sustain: whether pedals hold notes until they go up or the controllers are reset (121): the
+            sustain pedal every note that is released, the sostenuto pedal the notes whose keys are
+            down at the moment it is pressed.
     """
     kind, channel = events.status & 0xF0, events.channel
     is_on = (kind == NOTE_ON) & (events.second > 0)
@@ -151,7 +154,7 @@ def _match(
     ends_all = _ends_all(begins, is_on, ms.take(order))
     begins[1:] |= ends_all[:-1]
     on, off = _first_in_first_out(begins, is_on)
-    # What is still open at the end of a group ends there, if a note-off that ends all stands there.
+    # If the last event of a group ends all its notes, it also ends those that are still open.
     last = np.append(np.flatnonzero(begins)[1:], len(begins)) - 1
     open_on = is_on.copy()
     open_on[on] = False
@@ -163,12 +166,12 @@ def _match(
 
 
 def _ends_all(begins: np.ndarray, is_on: np.ndarray, ms: np.ndarray) -> np.ndarray:
-    """Marks the note-offs that come at least _STRIKE_MS after the latest stroke of their group."""
+    """Marks the note-offs that come at least _LATE_MS after the latest stroke of their group."""
     latest = np.arange(len(is_on))
     latest[~(is_on | begins)] = 0
     np.maximum.accumulate(latest, out=latest)
     # Rounded, since the times are not exact to the last bit.
-    is_late = np.round(ms - ms.take(latest), 6) >= _STRIKE_MS
+    is_late = np.round(ms - ms.take(latest), 6) >= _LATE_MS
     ends_all: np.ndarray = is_late & ~is_on & is_on.take(latest)
     return ends_all
 

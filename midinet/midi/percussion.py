@@ -27,7 +27,7 @@ _OTHER_MODE, _GS_MODE = 0, 1
 _MAKERS = np.zeros(256, bool)
 _MAKERS[[0x41, 0x43, 0x7E]] = True  # Roland, Yamaha, and what is common to all
 _MESSAGE_BYTES = 8
-# In hexadecimal; a dot is any digit. The second byte has the number of the device.
+# In hexadecimal, where a dot stands for any digit. The second byte is the number of the device.
 _GS_PART_MODE = "41 .. 42 12 40 1. 15"
 _XG_PART_MODE = "43 1. 4C 08 0. 07"
 _RESETS = {
