@@ -91,7 +91,7 @@ def time_steps(
             tf.constant(count),
             tf.constant(uniform),
             tf.constant([1.0, 1.0]),
-            tf.fill((2, B), tf.constant(0.02, tf.float64)),
+            tf.zeros((3, B, 1), tf.float64),
         )[0]
         made.numpy()
 

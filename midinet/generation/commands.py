@@ -38,14 +38,20 @@ def command_for(
         words += ["-d", str(request.dataset), "--song", prompt.name]
     elif request.primer is not None:
         words += ["--primer", prompt.name]
-    if prompt.name:
+    elif request.accompany is not None:
+        words += ["--accompany", prompt.name]
+    if request.keep is not None:
+        words += ["--keep", request.keep]
+    if prompt.name and prompt.kept is None:
         words += ["--seed_length", str(request.seed_length)]
     if request.instruments is not None:
         words += ["--instruments", request.instruments]
     words += _as_options(settings) + ["--inclusive"] * request.inclusive
     if bpm is not None:
         words += ["--bpm", str(bpm).removesuffix(".0")]
-    return shlex.join([*words, *limit.as_options(), "--seed", str(settings.seed)])
+    if prompt.kept is None or limit.seconds is not None:  # else it ends with what is kept
+        words += limit.as_options()
+    return shlex.join([*words, "--seed", str(settings.seed)])
 
 
 def as_typed(folder: Path) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from midinet.backend import tf
-from midinet.codec.vocabulary import PAD
+from midinet.codec.vocabulary import PAD, STEP_MS
 from midinet.errors import OptionError
 from midinet.generation import sampling
 from midinet.generation.commands import command_for
 from midinet.generation.costs import describe_cost
+from midinet.generation.kept_events import to_kept_events
 from midinet.generation.pieces import Piece, to_notes
 from midinet.generation.prompts import Prompt, time_ms
 from midinet.generation.request import Limit, Request
@@ -26,6 +27,9 @@ from midinet.model.music_transformer import MusicTransformer
 # Those of tqdm itself turn the speed around when it is below 1, to "3.2s/ tokens".
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} tokens [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 _BAR_WITHOUT_TOTAL = "{n_fmt} tokens [{elapsed}, {rate_noinv_fmt}{postfix}]"
+
+_TOKENS_PER_KEPT_NOTE = 5  # PROGRAM, VELOCITY and NOTE_ON; PROGRAM and NOTE_OFF
+_SPARE_TOKENS = 1000  # for a very short accompaniment
 
 
 def compose_pieces(
@@ -49,22 +53,27 @@ def compose_pieces(
         KeyboardInterrupt: Ctrl-C, before there was anything.
     """
     metronomes = _choose_metronomes(model, prompt, request)
-    cost = describe_cost(model.parameters, request.num, len(prompt.tokens), request.limit)
+    limit = _limit_of(request, prompt)
+    cost = describe_cost(model.parameters, request.num, len(prompt.tokens), limit)
     if cost and request.progress:
         print(cost, file=sys.stderr)
-    made, interrupted = _compose(model, prompt, metronomes, settings, request)
+    made, interrupted = _compose(model, prompt, metronomes, settings, request, limit)
     rules = settings.rules or GrammarRules()
     pieces = []
     for index, (tokens, metronome) in enumerate(zip(made, metronomes, strict=True)):
         # The same command must stop where Ctrl-C did.
-        limit = Limit(max(1, len(tokens)), None) if interrupted else request.limit
+        said = Limit(max(1, len(tokens)), None) if interrupted else request.limit
         own = dataclasses.replace(settings, seed=settings.seed + index)
         notes, seed_end_ms = to_notes(prompt.tokens, tokens, model.codec, rules, request.inclusive)
-        notes = with_beats(notes, metronome, prompt, request.inclusive)
+        if prompt.kept is not None:
+            tempo = request.tempo if isinstance(request.tempo, float) else None
+            notes = prompt.kept.joined_by(notes, prompt.kept.beats(tempo))
+        else:
+            notes = with_beats(notes, metronome, prompt, request.inclusive)
         bpm: Bpm = request.tempo
         if metronome is not None and not prompt.name:
             bpm = final_bpm(metronome)
-        command = command_for(folder, prompt, own, request, limit, bpm)
+        command = command_for(folder, prompt, own, request, said, bpm)
         pieces.append(Piece(notes, seed_end_ms, own.seed, command))
     return pieces
 
@@ -93,13 +102,17 @@ def _compose(
     metronomes: list[TempoMap | None],
     settings: SamplingSettings,
     request: Request,
+    limit: Limit,
 ) -> tuple[list[np.ndarray], bool]:
     """The new tokens of each piece, until all have ended or are long enough, or Ctrl-C.
 
     Returns:
         The tokens, and whether Ctrl-C came.
     """
-    limit, prompts = request.limit, [prompt.tokens] * request.num
+    prompts = [prompt.tokens] * request.num
+    kept = None
+    if prompt.kept is not None:
+        kept = to_kept_events(prompt.kept.heard, model.codec.drum_program)
     total = limit.tokens * len(prompts) if limit.seconds is None else None
     made = np.empty((len(prompts), 0), np.uint16)
     interrupted = False
@@ -111,7 +124,12 @@ def _compose(
             disable=not request.progress,
         ) as bar:
             for part in sampling.stream(
-                model, prompts, limit.tokens, settings=settings, metronomes=metronomes
+                model,
+                prompts,
+                limit.tokens,
+                settings=settings,
+                metronomes=metronomes,
+                kept=kept,
             ):
                 made = np.concatenate([made, part], axis=1)
                 heard_s = time_ms(made)[:, -1] / 1000
@@ -130,6 +148,16 @@ def _compose(
         interrupted = True
         print("midinet: interrupted, writing what there is", file=sys.stderr)
     return [limit.cut(sampling.trim_at_pad(piece)) for piece in made], interrupted
+
+
+def _limit_of(request: Request, prompt: Prompt) -> Limit:
+    """How much to compose; an accompaniment ends with the last kept note, whatever that takes."""
+    if prompt.kept is None:
+        return request.limit
+    # One step more, so that nothing is cut.
+    limit = Limit.checked(request.length, (prompt.kept.end_ms + STEP_MS) / 1000)
+    kept_tokens = _TOKENS_PER_KEPT_NOTE * len(prompt.kept.heard)
+    return dataclasses.replace(limit, tokens=limit.tokens + kept_tokens + _SPARE_TOKENS)
 
 
 def _describe_progress(heard_s: np.ndarray, has_ended: np.ndarray, limit: Limit) -> str:

@@ -23,7 +23,7 @@ from midinet.generation.listening import (
 )
 from midinet.generation.outputs import check_output, check_writable, unused_paths, write_midi
 from midinet.generation.pieces import Piece
-from midinet.generation.prompts import DEFAULT_SEED_LENGTH, open_prompt
+from midinet.generation.prompts import DEFAULT_SEED_LENGTH, Prompt, open_prompt
 from midinet.generation.request import Request
 from midinet.generation.tempo import final_bpm
 from midinet.midi.notes import Notes
@@ -41,6 +41,8 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     *,
     primer: str | Path | None = None,
     song: str | None = None,
+    accompany: str | Path | None = None,
+    keep: str | None = None,
     seed_length: int | str = DEFAULT_SEED_LENGTH,
     seconds: float | None = None,
     full_length: bool = False,
@@ -72,6 +74,11 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         inclusive: whether the files begin with the seed.
         primer: a MIDI file to go on from.
         song: which song of the data set, by its name or a part of it; None: a random one.
+        accompany: a MIDI file whose instruments are kept, each note of them, while the model
+            composes the others, from the first note to the last kept one; `length` then counts for
+            nothing, and `seconds` takes only the beginning of the file.
+        keep: the instruments to keep of it: names or numbers with commas between; None: all, so
+            that others join them.
         seed_length: how much of the song or the primer to go on from: tokens, or seconds as in
             "10s".
         seconds: compose so much music, about, instead of `length` tokens.
@@ -80,7 +87,8 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         top_p: choose among the likeliest tokens that together have this probability.
         seed: of the random numbers; piece i of several uses seed + i. None: a random one.
         num: pieces to compose at once.
-        instruments: the only ones that may play: names or numbers with commas between.
+        instruments: the only ones that may play, beside kept ones: names or numbers with commas
+            between.
         max_silence: longest silence, in seconds.
         max_note: longest note, in seconds.
         bpm: the tempo to compose to, in quarter notes per minute, which the file then says; "none"
@@ -119,7 +127,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
 
     model = open_model(folder)
     prompt = open_prompt(request, model.codec)
-    settings = request.settings_for(model.codec)
+    settings = request.settings_for(model.codec, prompt.kept)
     check_writable(Path(output))
     pieces = compose_pieces(model, folder, prompt, settings, request)
     composer = describe_model(folder, folder == DEMO_MODEL, model.history_of_training)
@@ -133,10 +141,10 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
             print(f"{path}: {_describe(piece.notes)}")
     # Only now, so that trouble with them, or Ctrl-C, costs no music.
     if plot:
-        _draw(pieces, paths, prompt.name)
+        _draw(pieces, paths, prompt)
     if html:
-        facts = page_facts(composer, prompt.name, settings, instruments)
-        write_page(pieces, paths, facts, soundfont)
+        facts = page_facts(composer, prompt, settings, instruments)
+        write_page(pieces, paths, prompt, facts, soundfont)
     for suffix in request.sounds:
         _play(paths, suffix, soundfont)
     if progress:
@@ -182,11 +190,11 @@ def _check_packages(request: Request) -> None:
         open_page_font(request.soundfont)
 
 
-def _draw(pieces: list[Piece], paths: list[Path], seed_name: str) -> None:
+def _draw(pieces: list[Piece], paths: list[Path], prompt: Prompt) -> None:
     from midinet.rendering.piano_roll import piano_roll
 
     for piece, path in zip(pieces, paths, strict=True):
-        title = title_of(path, seed_name)
+        title = title_of(path, prompt)
         piano_roll(
             piece.notes, path.with_suffix(".png"), title=title, seed_end_ms=piece.seed_end_ms
         )

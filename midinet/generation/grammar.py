@@ -32,6 +32,7 @@ from midinet.codec.vocabulary import (
     TIME_SHIFT,
     VELOCITY,
 )
+from midinet.generation.kept_events import Due, KeptEvents, due_events
 from midinet.generation.settings import GrammarRules
 from midinet.model import music_state
 from midinet.model.music_state import NEVER, MusicState
@@ -59,6 +60,7 @@ class RuleTensors(NamedTuple):
     may_end: tf.Tensor
     in_order: tf.Tensor
     drum_program: tf.Tensor  # -1: no percussion
+    kept: KeptEvents | None = None  # what the piece must have; it then ends with the last of it
 
 
 class State(NamedTuple):
@@ -82,23 +84,35 @@ class State(NamedTuple):
     first_deadline: tf.Tensor
 
 
-def to_tensors(rules: GrammarRules, drum_program: int | None) -> RuleTensors:
+def to_tensors(
+    rules: GrammarRules, drum_program: int | None, kept: KeptEvents | None = None
+) -> RuleTensors:
     """Turns rules into tensors, for a model's `drum_program`.
 
     Without a drum program, tokens are read literally: the model was trained on the tokens of
-    another encoder, whose order of events is unknown, so no order is required.
+    another encoder, whose order of events is unknown, so no order is required; but kept events
+    need one.
+
+    Args:
+        rules: what a user may choose.
+        drum_program: the program that stands for percussion, or None.
+        kept: the events that a piece from nothing must have, of programs which then play nothing
+            else; another program at least must be free to play.
     """
     allowed = np.ones(NUM_PROGRAMS, bool)
     if rules.programs is not None:
         allowed[:] = False
         allowed[list(rules.programs)] = True
+    if kept is not None:
+        allowed &= ~kept.is_kept.numpy()
     return RuleTensors(
         tf.constant(allowed),
         tf.constant(max(1, rules.max_silence_ms // STEP_MS)),
         tf.constant(max(1, rules.max_note_ms // STEP_MS)),
         tf.constant(rules.may_end),
-        tf.constant(drum_program is not None),
+        tf.constant(drum_program is not None or kept is not None),
         tf.constant(-1 if drum_program is None else drum_program),
+        kept,
     )
 
 
@@ -175,6 +189,8 @@ def advance(state: State, token: tf.Tensor, rules: RuleTensors) -> State:
 def deadlines(onsets: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tensor:
     """By when notes must end, given their onsets `(B, 128)`; NEVER for those that do not sound."""
     deadline = tf.maximum(onsets + rules.max_note, state.first_deadline[:, None])
+    if rules.kept is not None:
+        deadline = tf.minimum(deadline, rules.kept.end)
     return tf.where(onsets == NEVER, NEVER, deadline)
 
 
@@ -187,21 +203,29 @@ def allowed_tokens(state: State, rules: RuleTensors) -> tf.Tensor:
     """`(B, V)` bool: the tokens that may come next."""
     note_deadlines = deadlines(music_state.current_onsets(state.music), state, rules)
     program_deadlines = deadlines(state.music.oldest_onsets, state, rules)
-    note_on = may_start_note(state, note_deadlines, rules)
+    due = None
+    if rules.kept is not None:
+        # When kept notes end is not for the other rules to say.
+        is_kept = tf.gather(rules.kept.is_kept, state.music.program)
+        note_deadlines = tf.where(is_kept[:, None], NEVER, note_deadlines)
+        program_deadlines = tf.where(rules.kept.is_kept, NEVER, program_deadlines)
+        due = due_events(rules.kept, state.music, state.position, program_ranks(state))
+    note_on = may_start_note(state, note_deadlines, rules, due)
     # In the order of the vocabulary.
-    may = tf.concat(
-        [
-            note_on & (state.music.level > 0)[:, None],
-            may_end_note(state, note_deadlines, rules),
-            may_change_velocity(state, tf.reduce_any(note_on, axis=1)),
-            may_shift_time(state, program_deadlines, rules),
-            may_change_program(state, program_deadlines, rules),
-            may_end_piece(state, rules),
-        ],
-        axis=1,
-    )
+    may = [
+        note_on & (state.music.level > 0)[:, None],
+        may_end_note(state, note_deadlines, rules),
+        may_change_velocity(state, tf.reduce_any(note_on, axis=1)),
+        may_shift_time(state, program_deadlines, rules, due),
+        may_change_program(state, program_deadlines, rules, due),
+        may_end_piece(state, rules, due),
+    ]
+    if due is not None:
+        may[0] |= may_start_kept_note(state, due)
+        may[1] |= may_end_kept_note(due)
+        may[2] |= may_change_velocity_for_kept_note(state, due)
     # After a piece's end there is only PAD.
-    return tf.where(has_ended(state)[:, None], tf.range(PAD + 1) == PAD, may)
+    return tf.where(has_ended(state)[:, None], tf.range(PAD + 1) == PAD, tf.concat(may, axis=1))
 
 
 def mask_logits(logits: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tensor:
@@ -217,15 +241,19 @@ def mask_logits(logits: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tenso
     return tf.where(may, tf.concat([on, off, others], axis=1), -math.inf)
 
 
-def may_start_note(state: State, note_deadlines: tf.Tensor, rules: RuleTensors) -> tf.Tensor:
+def may_start_note(
+    state: State, note_deadlines: tf.Tensor, rules: RuleTensors, due: Due | None
+) -> tf.Tensor:
     """`(B, 128)`: pitches that do not sound yet, on an instrument that may play.
 
     Percussion notes have no length, so their pitches may always be hit again. Notes of this
-    instrument that must end now come first.
+    instrument that must end now come first. Beside kept events nothing begins at the last time.
     """
     in_order = NUM_PITCHES + tf.range(NUM_PITCHES) > state.position[:, None]
     may_play = tf.gather(rules.programs, state.music.program)
     is_due = tf.reduce_min(note_deadlines, axis=1) <= state.music.now
+    if due is not None:
+        may_play &= ~due.is_last_time
     return (
         (note_deadlines == NEVER)
         & (in_order | ~rules.in_order)
@@ -253,39 +281,77 @@ def may_change_velocity(state: State, note_may_follow: tf.Tensor) -> tf.Tensor:
     return may[:, None] & (levels > 0) & (levels != state.music.level[:, None])
 
 
-def may_shift_time(state: State, program_deadlines: tf.Tensor, rules: RuleTensors) -> tf.Tensor:
-    """`(B, 100)`: never past a note's deadline, nor further into silence than allowed.
+def may_shift_time(
+    state: State, program_deadlines: tf.Tensor, rules: RuleTensors, due: Due | None
+) -> tf.Tensor:
+    """`(B, 100)`: never past a note's deadline or a kept event, nor too far into silence.
 
     Time passes only after a note's beginning or end; a long pause is a run of full shifts and
     then the rest.
     """
     deadline = tf.reduce_min(program_deadlines, axis=1)
     end_of_silence = state.heard_until + rules.max_silence
-    latest = tf.where(deadline == NEVER, end_of_silence, deadline)
+    is_silent = tf.reduce_min(state.music.oldest_onsets, axis=1) == NEVER
+    latest = tf.where(is_silent, end_of_silence, deadline)
+    if due is not None:
+        latest = tf.minimum(latest, due.time_limit)
     may = (state.kind == _NOTE) | (state.kind == _FULL_SHIFT)
     may |= (state.kind == _SHIFT) & ~rules.in_order
     steps = 1 + tf.range(TIME_SHIFT.size)
     return may[:, None] & (steps <= (latest - state.music.now)[:, None])
 
 
-def may_change_program(state: State, program_deadlines: tf.Tensor, rules: RuleTensors) -> tf.Tensor:
-    """`(B, 128)`: another program that can do something, up to the first whose note must end.
-
-    An instrument that may not play, but did in the prompt, may still end its notes.
-    """
+def program_ranks(state: State) -> tf.Tensor:
+    """`(B, 128)`: the order in which the programs of this time come."""
     programs = tf.range(NUM_PROGRAMS)
-    rank = tf.where(programs == state.first_program[:, None], 0, 1 + programs)
-    is_current = programs == state.music.program[:, None]
+    return tf.where(programs == state.first_program[:, None], 0, 1 + programs)
+
+
+def may_change_program(
+    state: State, program_deadlines: tf.Tensor, rules: RuleTensors, due: Due | None
+) -> tf.Tensor:
+    """`(B, 128)`: another program that can do something, up to the first that must do something.
+
+    That is one whose note must end, or one that has kept events now. An instrument that may not
+    play, but did in the prompt, may still end its notes.
+    """
+    rank = program_ranks(state)
+    is_current = tf.range(NUM_PROGRAMS) == state.music.program[:, None]
     current_rank = tf.reduce_max(tf.where(is_current, rank, 0), axis=1, keepdims=True)
     is_due = program_deadlines <= state.music.now[:, None]
+    has_use = rules.programs
+    if due is not None:
+        is_due |= due.programs
+        has_use = due.programs | (has_use & ~due.is_last_time[:, None])
+    has_use |= program_deadlines < NEVER
     last_rank = tf.reduce_min(tf.where(is_due, rank, NEVER), axis=1, keepdims=True)
     in_order = (rank > current_rank) & (rank <= last_rank)
     may = (state.kind != _PROGRAM) & (state.kind != _VELOCITY)
-    has_use = rules.programs | (program_deadlines < NEVER)
     return may[:, None] & ~is_current & has_use & (in_order | ~rules.in_order)
 
 
-def may_end_piece(state: State, rules: RuleTensors) -> tf.Tensor:
-    """`(B, 1)`: after an event, when no note sounds."""
+def may_end_piece(state: State, rules: RuleTensors, due: Due | None) -> tf.Tensor:
+    """`(B, 1)`: after an event, when no note sounds; with kept events when they have all come."""
+    may_end = rules.may_end
+    if due is not None:
+        may_end = due.is_last_time & ~tf.reduce_any(due.programs, axis=1)
     is_still = tf.reduce_min(state.music.oldest_onsets, axis=1) == NEVER
-    return (rules.may_end & is_still & (state.kind == _NOTE))[:, None]
+    return (may_end & is_still & (state.kind == _NOTE))[:, None]
+
+
+def may_start_kept_note(state: State, due: Due) -> tf.Tensor:
+    """`(B, 128)`: the note that comes next in the current program, once its velocity is current."""
+    is_next = NUM_PITCHES + tf.range(NUM_PITCHES) == due.position[:, None]
+    return is_next & (state.music.level == due.level)[:, None]
+
+
+def may_end_kept_note(due: Due) -> tf.Tensor:
+    """`(B, 128)`: the note whose end comes next in the current program."""
+    return tf.range(NUM_PITCHES) == due.position[:, None]
+
+
+def may_change_velocity_for_kept_note(state: State, due: Due) -> tf.Tensor:
+    """`(B, 32)`: the level of the note that comes next in the current program, if it is another."""
+    levels = tf.range(VELOCITY.size)
+    may = (due.level > 0) & (due.level != state.music.level)
+    return may[:, None] & (levels == due.level[:, None])

@@ -12,6 +12,7 @@ from midinet.generation.tempo import final_bpm
 
 if TYPE_CHECKING:
     from midinet.generation.pieces import Piece
+    from midinet.generation.prompts import Prompt
     from midinet.generation.settings import SamplingSettings
 
 
@@ -37,18 +38,21 @@ def describe_model(folder: Path, is_demo: bool, training: Mapping[str, Any]) -> 
     return f"{name} ({', '.join(said)})" if said else name
 
 
-def title_of(path: Path, seed_name: str | Path) -> str:
-    """The heading of a piece: its file's name and, where there was one, that of its seed."""
-    return f"{path.stem}, from {Path(seed_name).stem}" if seed_name else path.stem
+def title_of(path: Path, prompt: Prompt) -> str:
+    """The heading of a piece: its file's name, and that of the song it goes on from or joins."""
+    title = f"{path.stem}, {prompt.origin}" if prompt.name else path.stem
+    return title if prompt.kept is None else f"{title} (kept: {prompt.kept.instruments})"
 
 
 def page_facts(
-    composer: str, seed_name: str | Path, settings: SamplingSettings, instruments: str | None
+    composer: str, prompt: Prompt, settings: SamplingSettings, instruments: str | None
 ) -> dict[str, str]:
     """What the page tells of every piece, beside its random seed."""
     facts = {"Model": composer}
-    if seed_name:
-        facts["Continues"] = Path(seed_name).stem
+    if prompt.kept is not None:
+        facts["Accompanies"] = f"{Path(prompt.name).stem}: {prompt.kept.instruments}"
+    elif prompt.name:
+        facts["Continues"] = Path(prompt.name).stem
     facts["Top-k"] = str(settings.top_k)
     facts["Temperature"] = f"{settings.temperature:g}"
     if settings.top_p < 1:
@@ -61,6 +65,7 @@ def page_facts(
 def write_page(
     pieces: Sequence[Piece],
     paths: Sequence[Path],
+    prompt: Prompt,
     facts: Mapping[str, str],
     soundfont: str | Path | None,
 ) -> None:
@@ -69,6 +74,7 @@ def write_page(
     Args:
         pieces: the music.
         paths: the MIDI files of the pieces.
+        prompt: what they go on from, or accompany.
         facts: names and values to show with every piece.
         soundfont: the SoundFont to play with; None: the one that comes with pretty_midi.
 
@@ -78,11 +84,10 @@ def write_page(
     """
     from midinet.rendering.player_page import PlayerPiece, player_page
 
-    seed_name = facts.get("Continues", "")
     page = player_page(
         [
             PlayerPiece(
-                title_of(path, seed_name),
+                title_of(path, prompt),
                 piece.notes,
                 path.read_bytes(),
                 path.name,

@@ -18,6 +18,7 @@ from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
 from midinet.data.corpus import open_corpus
 from midinet.errors import OptionError
+from midinet.generation.accompaniment import KeptPart, open_kept_part
 from midinet.midi.notes import Notes
 from midinet.midi.reader import read_midi
 from midinet.midi.tempo_map import TempoMap
@@ -76,12 +77,20 @@ class Prompt(NamedTuple):
         name: the song's file or that of the primer; "" for a piece from nothing.
         tempo_map: where its beats lie, if that is known; time 0 is the first token's.
         grid_share: the share of the whole song's onsets on the grid of that map.
+        kept: the part of a song that the piece, which then has no tokens yet, accompanies.
     """
 
     tokens: np.ndarray
     name: str
     tempo_map: TempoMap | None = None
     grid_share: float = 0.0
+    kept: KeptPart | None = None
+
+    @property
+    def origin(self) -> str:
+        """What it does with which song, as in "from my song"; "" for a piece from nothing."""
+        what = "from" if self.kept is None else "with"
+        return f"{what} {Path(self.name).stem}" if self.name else ""
 
     @property
     def end_ms(self) -> float:
@@ -90,10 +99,10 @@ class Prompt(NamedTuple):
 
 
 def open_prompt(request: Request, codec: CodecSettings) -> Prompt:
-    """Opens what the pieces are to go on from, and cuts it to the length that is asked for.
+    """Opens what the pieces are to go on from, cut to the length that is asked for, or to join.
 
     Args:
-        request: names the song, the primer, or neither.
+        request: names the song, the primer, what to accompany, or nothing of these.
         codec: what the tokens of the model mean that will read them.
 
     Raises:
@@ -104,6 +113,11 @@ def open_prompt(request: Request, codec: CodecSettings) -> Prompt:
         prompt = open_song(request.dataset, request.song, codec, request.seed)
     elif request.primer is not None:
         prompt = open_primer(request.primer, codec)
+    elif request.accompany is not None:
+        kept = open_kept_part(request.accompany, request.keep, request.seconds, codec)
+        tempo_map = kept.tempo_map and kept.tempo_map.since(kept.begin_ms)
+        nothing = np.empty(0, np.uint16)
+        prompt = Prompt(nothing, str(request.accompany), tempo_map, kept.grid_share, kept)
     else:
         prompt = Prompt(np.empty(0, np.uint16), "")
     return prompt._replace(tokens=request.seed_cut.cut(prompt.tokens))

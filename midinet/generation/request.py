@@ -11,6 +11,7 @@ import numpy as np
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import melodic_substitute
 from midinet.errors import OptionError
+from midinet.generation.accompaniment import KeptPart
 from midinet.generation.prompts import SeedLength, time_ms
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.generation.tempo import Bpm, parse_bpm
@@ -82,6 +83,8 @@ class Request:
     inclusive: bool
     primer: str | Path | None
     song: str | None
+    accompany: str | Path | None
+    keep: str | None
     seed_length: int | str
     seconds: float | None
     full_length: bool
@@ -114,6 +117,12 @@ class Request:
             raise OptionError("primer and dataset: a piece can go on from one of them only")
         if self.song is not None and self.dataset is None:
             raise OptionError(f"song {self.song!r}: name the data set that holds it too")
+        if self.accompany is not None and (self.primer, self.dataset) != (None, None):
+            raise OptionError("accompany: it can't be combined with -d or --primer")
+        if self.keep is not None:
+            find_instruments(self.keep)
+            if self.accompany is None:
+                raise OptionError(f"keep {self.keep!r}: name the song with --accompany too")
         if self.inclusive and self.primer is None and self.dataset is None:
             raise OptionError("inclusive: without -d or --primer there is nothing to put in front")
         self._players = None if self.instruments is None else find_instruments(self.instruments)
@@ -136,15 +145,20 @@ class Request:
         """The suffixes of the sound files that are to be written."""
         return [".wav"] * self.wav + [".mp3"] * self.mp3
 
-    def settings_for(self, codec: CodecSettings) -> SamplingSettings:
+    def settings_for(self, codec: CodecSettings, kept: KeptPart | None) -> SamplingSettings:
         """How to sample tokens that mean what `codec` says.
 
         Raises:
-            OptionError: only percussion may play, of which the model knows nothing.
+            OptionError: only percussion may play, of which the model knows nothing; or only
+                instruments that are kept.
         """
         if self._players is None:
             return self._settings
         programs = _as_programs(*self._players, codec)
+        if kept is not None and not set(programs) - kept.token_programs(codec):
+            raise OptionError(
+                f"instruments: {self.instruments} is kept already, so name others to join it"
+            )
         rules = dataclasses.replace(self._settings.rules or GrammarRules(), programs=programs)
         return dataclasses.replace(self._settings, rules=rules)
 

@@ -21,8 +21,9 @@ from midinet.backend import tf, xla_lacks_tools
 from midinet.codec.decoding import elapsed_steps
 from midinet.codec.restating import NOT_RESTATED, restate
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import PAD, PROGRAM, STEP_MS
+from midinet.codec.vocabulary import PAD, PROGRAM
 from midinet.errors import OptionError
+from midinet.generation.beats import Beats, beats_at
 from midinet.generation.cached_decoder import (
     Caches,
     Weights,
@@ -41,6 +42,7 @@ from midinet.generation.grammar import (
     state_after_prompts,
     to_tensors,
 )
+from midinet.generation.kept_events import KeptEvents
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.generation.token_choice import sample_token
 from midinet.midi.tempo_map import TempoMap
@@ -100,6 +102,7 @@ def stream(
     *,
     settings: SamplingSettings | None = None,
     metronomes: Sequence[TempoMap | None] | None = None,
+    kept: KeptEvents | None = None,
 ) -> Iterator[np.ndarray]:
     """Does what `compose` does, and yields the tokens `(B, up to 256)` as they are made.
 
@@ -108,8 +111,9 @@ def stream(
 
     Args:
         metronomes: for each piece the beats that its model hears, from the beginning of the
-            prompt, with no change of tempo after the prompt; None: no metronome. By default all
-            pieces have the tempo of the settings.
+            prompt; None: no metronome. By default all pieces have the tempo of the settings.
+        kept: events that pieces from nothing must have; they end with the last of them. The
+            settings must have rules.
     """
     settings = settings or SamplingSettings()
     if not prompts or len({len(prompt) for prompt in prompts}) != 1:
@@ -118,7 +122,7 @@ def stream(
         raise OptionError(f"length is {length}: it must be at least 1 token")
     B = len(prompts)
     codec = model.codec
-    rules = to_tensors(settings.rules or GrammarRules(), codec.drum_program)
+    rules = to_tensors(settings.rules or GrammarRules(), codec.drum_program, kept)
     uniform = [np.random.default_rng(settings.seed + i) for i in range(B)]
     tokens = np.stack(prompts).astype(np.int32)
     if not tokens.size or codec.drum_program is not None:
@@ -126,7 +130,7 @@ def stream(
     state = state_after_prompts(prompts, rules)
     if metronomes is None:
         metronomes = [TempoMap.constant(settings.bpm) if settings.bpm else None] * B
-    beats = _Beats(metronomes)
+    beats = Beats(metronomes)
     weights = pack_weights(model.weights_by_name())
     window = _Window(weights, tokens, length, codec.drum_program, beats)
     while length > 0:
@@ -142,7 +146,7 @@ def stream(
             tf.constant(count),
             tf.constant(_draw_uniforms(uniform, count)),
             tf.constant([settings.temperature, settings.top_p], tf.float32),
-            tf.constant(beats.last_tempos()),
+            tf.constant(beats.changes()),
         )
         new = made.numpy()[:count].T
         window.advance(new, caches)
@@ -150,31 +154,6 @@ def stream(
         length -= count
         if settings.rules is not None and (new[:, -1] == PAD).all():
             return
-
-
-class _Beats:
-    """The metronomes of B pieces; a piece without one has beats of NaN."""
-
-    def __init__(self, metronomes: Sequence[TempoMap | None]) -> None:
-        self._metronomes = metronomes
-
-    def at(self, steps: np.ndarray) -> np.ndarray:
-        """The beats at times `(B, T)` in grid steps, modulo what the model can tell apart."""
-        beats = np.full(steps.shape, music_state.NO_BEAT)
-        for row, metronome in enumerate(self._metronomes):
-            if metronome is not None:
-                beats[row] = metronome.beats_at(steps[row] * float(STEP_MS))
-        return (beats % music_state.BEATS_PER_CYCLE).astype(np.float32)
-
-    def last_tempos(self) -> np.ndarray:
-        """`(2, B)` float64: beats per grid step, and the beat that step 0 would have."""
-        tempos = np.full((2, len(self._metronomes)), music_state.NO_BEAT)
-        for row, metronome in enumerate(self._metronomes):
-            if metronome is not None:
-                beats_per_ms = 1000 / metronome.us_per_beat[-1]
-                first_beat = metronome.beats[-1] - metronome.ms[-1] * beats_per_ms
-                tempos[:, row] = beats_per_ms * STEP_MS, first_beat
-        return tempos
 
 
 class _Window:
@@ -201,7 +180,7 @@ class _Window:
         tokens: np.ndarray,
         length: int,
         drum_program: int | None,
-        beats: _Beats,
+        beats: Beats,
     ) -> None:
         self.tokens = tokens
         self.caches: Caches = ()
@@ -321,7 +300,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
     ) -> tuple[tf.Tensor, tf.Tensor, Caches, State]:
         """Makes `count` tokens: `(CALL_TOKENS, B)`; returns also the state to continue from.
 
-        `numbers` holds temperature and top_p, and `tempos` what `_Beats.last_tempos` returns.
+        `numbers` holds temperature and top_p, and `tempos` what `Beats.changes` returns.
         """
         weights = slice_relative_embeddings(weights, C)
         temperature, top_p = tf.unstack(numbers)
@@ -331,10 +310,8 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         ) -> tuple[Any, ...]:
             features = None
             if weights.state:
-                # float64: in a long piece float32 would blur the fastest waves of the metronome.
-                beat = tf.cast(state.music.now, tf.float64) * tempos[0] + tempos[1]
-                beat = tf.math.floormod(beat, music_state.BEATS_PER_CYCLE)
-                features = music_state.features(state.music, tf.cast(beat, tf.float32))
+                beat = beats_at(state.music.now, tempos)
+                features = music_state.features(state.music, beat)
             logits, caches = next_logits(weights, caches, token, position + i, features)
             if has_rules:
                 # Even a model whose numbers overflow must follow the grammar.

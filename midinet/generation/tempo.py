@@ -57,13 +57,17 @@ def choose_metronome(
     Args:
         bpm: what was asked for. A prompt whose notes do not keep to its own beats is taken to be
             in this tempo too.
-        prompt: what the piece goes on from.
+        prompt: what the piece goes on from, or what it accompanies.
         tempi_bpm: the tempos of the training songs, from which a piece from nothing draws its own.
         seed: of the random numbers.
     """
     if isinstance(bpm, str):
         return None
     tempo: float | None = bpm
+    if prompt.kept is not None:
+        is_on_grid = prompt.grid_share >= MIN_GRID_SHARE
+        beats = prompt.kept.beats(tempo) if is_on_grid or tempo is not None else None
+        return beats and beats.since(prompt.kept.begin_ms)
     if prompt.tempo_map is not None and prompt.grid_share >= MIN_GRID_SHARE:
         return continue_in(prompt.tempo_map, prompt.end_ms, tempo)
     if tempo is None and not len(prompt.tokens):

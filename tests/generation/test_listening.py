@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from midinet.generation.listening import describe_model, how_to_listen, title_of
+from midinet.generation.prompts import Prompt
 
 EPOCHS = [{"epoch": i, "val_loss": loss} for i, loss in enumerate((2.5, 1.523, float("nan"), 1.7))]
 
@@ -37,5 +39,6 @@ def test_how_to_listen():
 
 
 def test_titles():
-    assert title_of(Path("output/a.mid"), "") == "a"
-    assert title_of(Path("output/a.mid"), "songs/my song.mid") == "a, from my song"
+    nothing = np.empty(0, np.uint16)
+    assert title_of(Path("output/a.mid"), Prompt(nothing, "")) == "a"
+    assert title_of(Path("output/a.mid"), Prompt(nothing, "songs/my song.mid")) == "a, from my song"

@@ -16,6 +16,8 @@ DEFAULTS = {
     "inclusive": False,
     "primer": None,
     "song": None,
+    "accompany": None,
+    "keep": None,
     "seed_length": 512,
     "seconds": None,
     "full_length": False,
@@ -72,7 +74,7 @@ def test_a_limit_is_told_as_options(limit, options):
 )
 def test_instruments_become_the_programs_of_the_codec(instruments, drum_program, programs):
     request = Request(**{**DEFAULTS, "instruments": instruments})
-    settings = request.settings_for(CodecSettings(drum_program))
+    settings = request.settings_for(CodecSettings(drum_program), None)
     assert settings.rules.programs == programs
     assert settings.seed == 3
 
@@ -80,4 +82,4 @@ def test_instruments_become_the_programs_of_the_codec(instruments, drum_program,
 def test_percussion_alone_is_nothing_for_a_model_that_knows_none():
     request = Request(**{**DEFAULTS, "instruments": "drums"})
     with pytest.raises(OptionError, match="knows no percussion"):
-        request.settings_for(CodecSettings(None))
+        request.settings_for(CodecSettings(None), None)

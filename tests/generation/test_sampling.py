@@ -11,6 +11,7 @@ from midinet.codec.vocabulary import DRUM_PROGRAM, PAD, TIME_SHIFT, VOCAB_SIZE
 from midinet.errors import OptionError
 from midinet.generation import cached_decoder as decoder
 from midinet.generation import grammar, sampling, token_choice
+from midinet.generation.beats import beats_at
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.model import music_state
 from midinet.model.music_transformer import build_model
@@ -120,9 +121,8 @@ class Recorder:
             temperature, top_p = tf.unstack(numbers)
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
-                beat = tf.cast(state.music.now, tf.float64) * tempos[0] + tempos[1]
-                beat = tf.math.floormod(beat, 16)
-                features = music_state.features(state.music, tf.cast(beat, tf.float32))
+                beat = beats_at(state.music.now, tempos)
+                features = music_state.features(state.music, beat)
                 logits, caches = self.step(weights, caches, token, position + i, features)
                 self.calls.append((int(position) + i, features, logits.numpy()))
                 logits = grammar.mask_logits(logits, state, rules) if has_rules else logits

@@ -9,7 +9,7 @@ from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import TIME_SHIFT
 from midinet.errors import OptionError
-from midinet.generation import sampling
+from midinet.generation.beats import Beats, beats_at
 from midinet.generation.generate import generate
 from midinet.generation.prompts import Prompt, open_primer
 from midinet.generation.tempo import choose_metronome, continue_in, parse_bpm, with_beats
@@ -207,14 +207,15 @@ def test_a_seed_in_front_keeps_its_tempos_in_the_file(compose, tmp_path):
 
 def test_the_beats_of_a_seed_are_heard_in_the_window_and_in_the_loop():
     metronome = continue_in(TWO_TEMPOS, 3000, 150)
-    beats = sampling._Beats([metronome, None])
-    steps = np.array([[0, 100, 250, 300, 350]] * 2)
+    beats = Beats([metronome, None])
+    steps = np.array([[0, 100, 199, 200, 250, 300, 350]] * 2)
     heard, silent = beats.at(steps)
-    np.testing.assert_allclose(heard, [0, 1.5, 4, 5, 6.25], atol=1e-6)
+    np.testing.assert_allclose(heard, [0, 1.5, 2.985, 3, 4, 5, 6.25], atol=1e-6)
     assert np.isnan(silent).all()
-    per_step, first = beats.last_tempos()
-    np.testing.assert_allclose(350 * per_step[0] + first[0], 6.25)
-    assert np.isnan(per_step[1])
+    for column, now in enumerate(steps.T):
+        one, other = beats_at(now, beats.changes()).numpy()
+        assert one == pytest.approx(heard[column], abs=1e-6)
+        assert np.isnan(other)
 
 
 def test_a_model_that_hears_no_metronome_refuses_a_tempo(tmp_path):

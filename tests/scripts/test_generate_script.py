@@ -187,5 +187,5 @@ def test_lists_show_what_other_options_take(dataset, tmp_path, capsys):
 def test_help_fits_one_screen(tmp_path):
     result = generate(tmp_path, "--help")
     assert result.returncode == 0
-    assert result.stdout.count("\n") <= 44
+    assert result.stdout.count("\n") <= 46
     assert "(default: 2500)" in result.stdout

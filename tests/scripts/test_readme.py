@@ -124,7 +124,7 @@ def test_every_command(clone):
     assert len(commands("sh")) > 20
     for command in commands("sh"):
         run(command, clone)
-    assert len(list((clone / "output").glob("*.mid"))) == 1 + 1 + 1 + 4 + 1 + 1
+    assert len(list((clone / "output").glob("*.mid"))) == 1 + 1 + 1 + 4 + 1 + 1 + 1
     for model in ("midinet_model", "large_model", "shared_model"):
         assert (clone / model / "model.weights.h5").exists()
 

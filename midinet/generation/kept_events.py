@@ -1,0 +1,142 @@
+"""Events that a piece must have: those of the instruments that the model accompanies.
+
+The kept events are data of the compiled loop, one row for each time at which there are any. The
+encoder's order of events at one time fixes where among the others each of them must come, so that
+which of them are still to come follows from the last event.
+
+Axes: B pieces, G at least as many as there are times with kept events, M at least as many as there
+are kept events at any one time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from midinet.backend import tf
+from midinet.codec.vocabulary import NUM_PITCHES, NUM_PROGRAMS, STEP_MS, VELOCITY_STEP
+from midinet.midi.notes import Notes
+from midinet.model.music_state import NEVER, MusicState
+
+# The tables have few sizes, because the loop is compiled anew for each.
+_MIN_TIMES, _MIN_EVENTS = 64, 8
+_NOTHING = -1  # in place of a program where a time has fewer than M events
+
+
+class KeptEvents(NamedTuple):
+    """The events to keep, as tensors; all int32 but for `is_kept`.
+
+    Attributes:
+        times: `(G,)` ascending, in grid steps; NEVER in the last two places at least.
+        programs, positions, levels: `(G, M)` the events at each time: program; pitch of a
+            NOTE_OFF, or 128 + pitch of a NOTE_ON; velocity level of a NOTE_ON, or 0.
+        is_kept: `(128,)` bool: the programs that have kept events.
+        end: the last time, at which the piece ends.
+    """
+
+    times: tf.Tensor
+    programs: tf.Tensor
+    positions: tf.Tensor
+    levels: tf.Tensor
+    is_kept: tf.Tensor
+    end: tf.Tensor
+
+
+class Due(NamedTuple):
+    """Which kept events must come now, before time passes.
+
+    Attributes:
+        programs: `(B, 128)` bool: the programs that have such events.
+        position: `(B,)` the first of them in the current program; -1 if there is none.
+        level: `(B,)` its velocity level; 0 for a NOTE_OFF.
+        time_limit: `(B,)` until when time may pass.
+        is_last_time: `(B,)` bool: whether the piece must end now.
+    """
+
+    programs: tf.Tensor
+    position: tf.Tensor
+    level: tf.Tensor
+    time_limit: tf.Tensor
+    is_last_time: tf.Tensor
+
+
+def to_kept_events(notes: Notes, drum_program: int | None) -> KeptEvents:
+    """The events of notes that decoded tokens say, at least one of them.
+
+    Args:
+        notes: on the grid; of one instrument and pitch only one sounds at a time.
+        drum_program: the program that stands for percussion, which has no NOTE_OFF.
+    """
+    program = notes.program.astype(np.int32)
+    if drum_program is not None:
+        program[notes.is_drum] = drum_program
+    start, end = (np.rint(ms / STEP_MS).astype(np.int32) for ms in (notes.start_ms, notes.end_ms))
+    level = (notes.velocity // VELOCITY_STEP).astype(np.int32)
+    pitch = notes.pitch.astype(np.int32)
+    ends = ~notes.is_drum
+    time = np.concatenate([start, end[ends]])
+    rows = [
+        np.concatenate([program, program[ends]]),
+        np.concatenate([NUM_PITCHES + pitch, pitch[ends]]),
+        np.concatenate([level, 0 * pitch[ends]]),
+    ]
+    times, group, counts = np.unique(time, return_inverse=True, return_counts=True)
+    order = np.argsort(group, kind="stable")
+    column = np.arange(len(time)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = _at_least(_MIN_TIMES, len(times) + 2), _at_least(_MIN_EVENTS, counts.max())
+    tables = np.full((3, *shape), _NOTHING, np.int32)
+    for table, row in zip(tables, rows, strict=True):
+        table[group[order], column] = row[order]
+    is_kept = np.zeros(NUM_PROGRAMS, bool)
+    is_kept[program] = True
+    return KeptEvents(
+        times=tf.constant(np.append(times, [NEVER] * (shape[0] - len(times))).astype(np.int32)),
+        programs=tf.constant(tables[0]),
+        positions=tf.constant(tables[1]),
+        levels=tf.constant(tables[2]),
+        is_kept=tf.constant(is_kept),
+        end=tf.constant(times[-1].astype(np.int32)),
+    )
+
+
+def _at_least(size: int, needed: int) -> int:
+    """The size, doubled until it is enough."""
+    while size < needed:
+        size *= 2
+    return size
+
+
+def due_events(kept: KeptEvents, music: MusicState, position: tf.Tensor, ranks: tf.Tensor) -> Due:
+    """Finds the kept events that must come now.
+
+    Args:
+        kept: all of them.
+        music: the state of the music.
+        position: `(B,)` the last event of this time and program, as in the grammar's state.
+        ranks: `(B, 128)` the order of the programs at this time.
+    """
+    is_past = kept.times < music.now[:, None]
+    index = tf.reduce_sum(tf.cast(is_past, tf.int32), axis=1)
+    time = tf.gather(kept.times, index)
+    programs, positions, levels = (
+        tf.gather(table, index) for table in (kept.programs, kept.positions, kept.levels)
+    )
+    rank = tf.gather(ranks, tf.maximum(programs, 0), batch_dims=1)
+    current_rank = tf.gather(ranks, music.program, batch_dims=1)[:, None]
+    is_current = programs == music.program[:, None]
+    is_due = (programs != _NOTHING) & (time == music.now)[:, None]
+    is_due &= (rank > current_rank) | (is_current & (positions > position[:, None]))
+    next_positions = tf.where(is_due & is_current, positions, NEVER)
+    first = tf.argmin(next_positions, axis=1, output_type=tf.int32)
+    has_next = tf.reduce_min(next_positions, axis=1) != NEVER
+    later = tf.where(time == music.now, tf.gather(kept.times, index + 1), time)
+    later = tf.where(tf.reduce_any(is_due, axis=1), music.now, later)
+    is_program = programs[:, :, None] == tf.range(NUM_PROGRAMS)
+    return Due(
+        programs=tf.reduce_any(is_program & is_due[:, :, None], axis=1),
+        position=tf.where(has_next, tf.gather(positions, first, batch_dims=1), -1),
+        level=tf.where(has_next, tf.gather(levels, first, batch_dims=1), 0),
+        time_limit=tf.minimum(later, kept.end),
+        is_last_time=music.now >= kept.end,
+    )
