@@ -28,9 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--inclusive", action="store_true", help="put it in front of the output")
 
     add = parser.add_argument_group("how to choose the next token").add_argument
-    add("-k", "--top_k", type=int, default=8, metavar="K", help="among the K likeliest")
-    add("--temperature", type=float, default=1.0, metavar="T", help="more is more surprise")
-    add("--top_p", type=float, default=1.0, metavar="P", help="among the likeliest P of 1")
+    add("-k", "--top_k", type=int, metavar="K", help="among the K likeliest (default: 12, or 8)")
+    add("--temperature", type=float, metavar="T", help="more is freer (default: 1.2, or 1)")
+    add("--top_p", type=float, metavar="P", help="among the likeliest P of 1 (default: 0.98, or 1)")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
     add("--bpm", metavar="N", help="tempo, or none (default: the seed's, or a random one)")

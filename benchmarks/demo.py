@@ -35,7 +35,7 @@ from midinet.data.corpus import Corpus, open_corpus
 from midinet.generation.generate import DEMO_MODEL
 from midinet.generation.pieces import to_notes
 from midinet.generation.sampling import compose
-from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.generation.settings import STATE_FREEDOM, GrammarRules, SamplingSettings
 from midinet.midi.notes import Notes
 from midinet.model.music_transformer import (
     PARAMETERS_FILE,
@@ -178,7 +178,7 @@ def main() -> int:
     elif options.dataset is None:
         parser.error("judge needs -d")
     else:
-        variants = {"model": SamplingSettings()}
+        variants = {"model": SamplingSettings(*STATE_FREEDOM)}
         if options.settings:
             parts = {text: text.split(",") for text in options.settings}
             variants = {

@@ -13,7 +13,7 @@ import pytest
 import midinet
 
 # The tests compile some fifty graphs of tiny models and run each for a moment, so XLA need not
-# optimise them, which takes two fifths of the time. Scripts that the tests start inherit this.
+# optimise them, which takes a fifth of the time. Scripts that the tests start inherit this.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # No deadline: a busy machine is no fault. A test run of a change must not depend on luck, while

@@ -13,7 +13,13 @@ from midinet.codec.vocabulary import melodic_substitute
 from midinet.errors import OptionError
 from midinet.generation.accompaniment import KeptPart
 from midinet.generation.prompts import SeedLength, time_ms
-from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.generation.settings import (
+    PLAIN_FREEDOM,
+    Freedom,
+    GrammarRules,
+    SamplingSettings,
+    default_freedom,
+)
 from midinet.generation.tempo import Bpm, parse_bpm
 from midinet.midi.general_midi import find_instruments
 
@@ -77,7 +83,7 @@ class Request:
     """
 
     length: int
-    top_k: int
+    top_k: int | None
     save_directory: str | Path | None
     dataset: str | Path | None
     inclusive: bool
@@ -88,8 +94,8 @@ class Request:
     seed_length: int | str
     seconds: float | None
     full_length: bool
-    temperature: float
-    top_p: float
+    temperature: float | None
+    top_p: float | None
     seed: int
     num: int
     instruments: str | None
@@ -129,9 +135,8 @@ class Request:
         silence_ms = _to_ms("max_silence", self.max_silence)
         note_ms = _to_ms("max_note", self.max_note)
         rules = GrammarRules(None, silence_ms, note_ms, may_end=not self.full_length)
-        self._settings = SamplingSettings(
-            self.top_k, self.temperature, self.top_p, self.seed, rules
-        )
+        self._settings = SamplingSettings(seed=self.seed, rules=rules)
+        self._with_freedom(PLAIN_FREEDOM)  # finds impossible values before the model is opened
         self.tempo = parse_bpm(self.bpm)
         self.limit = Limit.checked(self.length, self.seconds)
         if self.soundfont is not None and not (self.sounds or self.html):
@@ -145,22 +150,32 @@ class Request:
         """The suffixes of the sound files that are to be written."""
         return [".wav"] * self.wav + [".mp3"] * self.mp3
 
-    def settings_for(self, codec: CodecSettings, kept: KeptPart | None) -> SamplingSettings:
-        """How to sample tokens that mean what `codec` says.
+    def _with_freedom(self, freedom: Freedom) -> SamplingSettings:
+        """The settings, with these values where the caller gives none."""
+        given = {"top_k": self.top_k, "temperature": self.temperature, "top_p": self.top_p}
+        values = freedom._asdict() | {n: v for n, v in given.items() if v is not None}
+        return dataclasses.replace(self._settings, **values)
+
+    def settings_for(
+        self, codec: CodecSettings, kept: KeptPart | None, hears_state: bool
+    ) -> SamplingSettings:
+        """How to sample tokens that mean what `codec` says, from a model that hears the state of
+        the music or does not.
 
         Raises:
             OptionError: only percussion may play, of which the model knows nothing; or only
                 instruments that are kept.
         """
+        settings = self._with_freedom(default_freedom(hears_state))
         if self._players is None:
-            return self._settings
+            return settings
         programs = _as_programs(*self._players, codec)
         if kept is not None and not set(programs) - kept.token_programs(codec):
             raise OptionError(
                 f"instruments: {self.instruments} is kept already, so name others to join it"
             )
-        rules = dataclasses.replace(self._settings.rules or GrammarRules(), programs=programs)
-        return dataclasses.replace(self._settings, rules=rules)
+        rules = dataclasses.replace(settings.rules or GrammarRules(), programs=programs)
+        return dataclasses.replace(settings, rules=rules)
 
 
 def _as_programs(programs: list[int], percussion: bool, codec: CodecSettings) -> tuple[int, ...]:

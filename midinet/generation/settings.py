@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 from midinet.codec.vocabulary import NUM_PROGRAMS, STEP_MS, VOCAB_SIZE
 from midinet.errors import OptionError
@@ -47,13 +48,29 @@ class GrammarRules:
                 )
 
 
+class Freedom(NamedTuple):
+    """How freely tokens are chosen: top-k, temperature and top-p, as in SamplingSettings."""
+
+    top_k: int
+    temperature: float
+    top_p: float
+
+
+# A compromise between two faults of a small model: with a lower temperature it gets stuck on one
+# pitch, with a higher one it takes in too many instruments. midinet/demo/README.md has the table.
+STATE_FREEDOM = Freedom(12, 1.2, 0.98)
+# For models that do not hear the state of the music, which lose their way more easily.
+PLAIN_FREEDOM = Freedom(8, 1.0, 1.0)
+
+
+def default_freedom(hears_state: bool) -> Freedom:
+    """The freedom that suits a model, by whether it hears the state of the music."""
+    return STATE_FREEDOM if hears_state else PLAIN_FREEDOM
+
+
 @dataclasses.dataclass(frozen=True)
 class SamplingSettings:
     """How tokens are sampled. The order is grammar, temperature, top-k, top-p.
-
-    The defaults are a compromise between two faults of the demo model: with a lower temperature or
-    top-p it repeats a bar endlessly, with a larger top-k it plays too many notes at once.
-    midinet/demo/README.md has the table.
 
     Attributes:
         top_k: choose among this many likeliest tokens; 1 always takes the likeliest.
@@ -68,9 +85,9 @@ class SamplingSettings:
         OptionError: a value is impossible.
     """
 
-    top_k: int = 8
-    temperature: float = 1.0
-    top_p: float = 1.0
+    top_k: int = PLAIN_FREEDOM.top_k
+    temperature: float = PLAIN_FREEDOM.temperature
+    top_p: float = PLAIN_FREEDOM.top_p
     seed: int = 0
     rules: GrammarRules | None = dataclasses.field(default_factory=GrammarRules)
     bpm: float | None = None

@@ -20,7 +20,7 @@ from midinet.data.corpus import Corpus
 from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import TrainingError
 from midinet.generation.sampling import compose
-from midinet.generation.settings import SamplingSettings
+from midinet.generation.settings import SamplingSettings, default_freedom
 from midinet.model.music_state import window_features
 from midinet.model.music_transformer import MusicTransformer, save_model
 from midinet.rendering.learning_curves import training_curves
@@ -271,7 +271,8 @@ class Trainer:
     def _log_sample(self, progress: Progress) -> None:
         """Composes a little from nothing for TensorBoard, always with the same random numbers."""
         bpm = float(np.median(self._tempos_bpm)) if len(self._tempos_bpm) else None
-        settings = SamplingSettings(bpm=bpm)
+        freedom = default_freedom(self.model.hears_state)
+        settings = SamplingSettings(**freedom._asdict(), bpm=bpm)
         tokens = compose(self.model, [np.zeros(0, np.uint16)], SAMPLE_LENGTH, settings=settings)[0]
         notes = tokens_to_notes(tokens, self.model.codec.drum_program)
         title = f"after {self.state.epoch} epochs, {self.state.step} steps"

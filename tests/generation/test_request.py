@@ -10,7 +10,7 @@ from midinet.generation.request import Limit, Request
 
 DEFAULTS = {
     "length": 100,
-    "top_k": 8,
+    "top_k": None,
     "save_directory": None,
     "dataset": None,
     "inclusive": False,
@@ -21,8 +21,8 @@ DEFAULTS = {
     "seed_length": 512,
     "seconds": None,
     "full_length": False,
-    "temperature": 1.0,
-    "top_p": 1.0,
+    "temperature": None,
+    "top_p": None,
     "seed": 3,
     "num": 1,
     "instruments": None,
@@ -74,7 +74,7 @@ def test_a_limit_is_told_as_options(limit, options):
 )
 def test_instruments_become_the_programs_of_the_codec(instruments, drum_program, programs):
     request = Request(**{**DEFAULTS, "instruments": instruments})
-    settings = request.settings_for(CodecSettings(drum_program), None)
+    settings = request.settings_for(CodecSettings(drum_program), None, True)
     assert settings.rules.programs == programs
     assert settings.seed == 3
 
@@ -82,4 +82,17 @@ def test_instruments_become_the_programs_of_the_codec(instruments, drum_program,
 def test_percussion_alone_is_nothing_for_a_model_that_knows_none():
     request = Request(**{**DEFAULTS, "instruments": "drums"})
     with pytest.raises(OptionError, match="knows no percussion"):
-        request.settings_for(CodecSettings(None), None)
+        request.settings_for(CodecSettings(None), None, True)
+
+
+def test_the_default_freedom_suits_the_model():
+    def freedom(hears_state, **options):
+        request = Request(**{**DEFAULTS, **options})
+        settings = request.settings_for(CodecSettings(), None, hears_state)
+        return settings.top_k, settings.temperature, settings.top_p
+
+    assert freedom(True) == (12, 1.2, 0.98)
+    assert freedom(False) == (8, 1.0, 1.0)
+    assert freedom(True, top_k=3, temperature=0.9) == (3, 0.9, 0.98)
+    with pytest.raises(OptionError, match="top_p is 2"):
+        Request(**{**DEFAULTS, "top_p": 2.0})
