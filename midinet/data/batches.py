@@ -14,13 +14,12 @@ from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
 from midinet.data.augmentation import PAST_STEPS, augment, draw_semitones, transpose
 from midinet.data.windows import Window, read_excerpt, write_window
+from midinet.midi.tempo_map import MIN_GRID_SHARE
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from midinet.data.corpus import Corpus
-
-MIN_GRID_SHARE = 0.8  # of a song's onsets lie on the grid of its tempo map, or it has no metronome
 
 # A window is read from so many times its tokens, because augmentation may make it shorter.
 _SUPPLY = 1.25

@@ -8,8 +8,8 @@ import numpy as np
 
 from midinet.codec.decoding import elapsed_steps
 from midinet.codec.vocabulary import STEP_MS
-from midinet.data.batches import MIN_GRID_SHARE
 from midinet.data.corpus import Corpus
+from midinet.midi.tempo_map import MIN_GRID_SHARE
 
 MAX_TEMPOS = 1000  # that a model folder keeps
 

@@ -18,9 +18,8 @@ from midinet.errors import OptionError
 from midinet.generation.prompts import Prompt
 from midinet.generation.settings import MAX_BPM, MIN_BPM
 from midinet.midi.notes import Notes
-from midinet.midi.tempo_map import TempoMap
+from midinet.midi.tempo_map import MIN_GRID_SHARE, TempoMap
 
-MIN_GRID_SHARE = 0.8  # of a song's onsets lie on the grid of its tempo map, or it has no metronome
 _DECIMALS = 2  # of tempos that are drawn or shown
 _DRAWING_TEMPO = 1  # makes the random numbers independent of those that choose the tokens
 

@@ -8,6 +8,8 @@ import numpy as np
 
 DEFAULT_US_PER_BEAT = 500_000  # 120 beats per minute, where a file sets no tempo
 
+# Of a song's onsets that must lie on the grid of its tempo map, or it has no metronome.
+MIN_GRID_SHARE = 0.8
 _GRID_TOLERANCE_MS = 12.0
 _SIXTEENTHS, _TRIPLETS = 4, 3  # per beat
 
