@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--song", metavar="NAME", help="this song of it; a part of the name will do")
     add("--primer", metavar="FILE", help="this MIDI file")
     add("--accompany", metavar="FILE", help="instead: compose more instruments for this MIDI file")
-    add("--keep", metavar="LIST", help="its instruments to keep, as in flute, drums (default: all)")
+    add("--keep", metavar="LIST", help="what to keep of it, as in flute, drums (default: all)")
     add("--seed_length", default="512", metavar="N", help="tokens of it, or seconds as 10s")
     add("--inclusive", action="store_true", help="put it in front of the output")
 

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--patience",
         type=int,
         metavar="N",
-        help="stop after N epochs without a better model (default: never)",
+        help="stop after N epochs without progress (default: never)",
     )
     add("--seed", type=int, metavar="N", help="the same seed gives the same model (default: 0)")
     add(

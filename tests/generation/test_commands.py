@@ -29,5 +29,5 @@ def test_the_model_is_named_as_the_clone_can_find_it(folder, named, tmp_path, mo
     folder = Path(str(folder).replace("HERE", str(tmp_path)))
     prompt = Prompt(np.empty(0, np.uint16), "")
     request, limit = Request(**DEFAULTS), Limit(100, None)
-    words = shlex.split(command_for(folder, prompt, SamplingSettings(), request, limit))
+    words = shlex.split(command_for(folder, prompt, SamplingSettings(), request, limit, None))
     assert words[:4] == ["python", "generate.py", "-s", named]

@@ -95,7 +95,7 @@ def test_runs_from_top_to_bottom(notebook, folder):
     notebook.cells[training + 1 : training + 1] = more
     run(notebook, folder)
 
-    assert "goes on after 1 epochs" in printed(notebook)
+    assert "is resumed after 1 epochs" in printed(notebook)
     assert count(notebook, "image/png") == 2  # the curves twice
     # the demo's piece, a song, three new pieces
     assert count(notebook, "<iframe") == 5
