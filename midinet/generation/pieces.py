@@ -39,7 +39,8 @@ def to_notes(
     """The music of a piece.
 
     What sounds when the piece is cut rings on for half a second, but no longer than notes may.
-    Without its seed a piece begins where the seed ends, with the notes that the seed left sounding.
+    Without its seed a piece begins where the seed ends, with the notes that the seed left sounding;
+    those of instruments that may not play ring on just as long.
 
     Returns:
         Its notes, and where its seed ends in milliseconds if it is included.
@@ -51,5 +52,8 @@ def to_notes(
     seed_ms = float(time_ms(seed).max(initial=0))
     cut_ms = float(time_ms(piece).max(initial=0)) - (0 if inclusive else seed_ms)
     end_ms = np.minimum(notes.end_ms, np.maximum(notes.start_ms + rules.max_note_ms, cut_ms))
+    if not inclusive and rules.programs is not None:
+        is_left_over = (notes.start_ms == 0) & ~np.isin(notes.program, rules.programs)
+        end_ms = np.where(is_left_over, np.minimum(end_ms, _RING_MS), end_ms)
     notes = dataclasses.replace(notes, end_ms=end_ms)
     return notes, seed_ms if inclusive and len(seed) else None

@@ -38,3 +38,15 @@ def test_a_decoded_continuation_knows_what_the_seed_left():
     whole, end_ms = to_notes(seed, made, CodecSettings(), GrammarRules(), inclusive=True)
     assert end_ms == 0
     assert len(whole) == len(tokens_to_notes(np.concatenate([seed, made])))
+
+
+def test_what_an_instrument_that_may_not_play_left_sounding_fades_at_the_cut():
+    second = TIME_SHIFT.first + 99
+    seed = np.array([PROGRAM.first + 30, 280, 60, PROGRAM.first + 40, 62], np.uint16)
+    made = np.array([second, 64, second, second], np.uint16)
+    rules = GrammarRules(programs=(40,))
+    notes, _ = to_notes(seed, made, CodecSettings(), rules, inclusive=False)
+    assert notes.program.tolist() == [30, 40, 40]
+    assert notes.end_ms.tolist() == [500, 1500, 1500]
+    whole, _ = to_notes(seed, made, CodecSettings(), rules, inclusive=True)
+    assert whole.end_ms.tolist() == [1500, 1500, 1500]
