@@ -168,7 +168,7 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, dataset, tmp_p
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_resume(dataset, tmp_path, monkeypatch, number):
-    train_step = Steps.train
+    train_step, handler = Steps.train, signal.getsignal(signal.SIGINT)
 
     def interrupted(self, batch, rate, step, *rest):
         if step == 2:
@@ -180,7 +180,7 @@ def test_a_signal_saves_and_says_how_to_resume(dataset, tmp_path, monkeypatch, n
         train(EPOCHS, tmp_path, dataset, parameters=TINY)
     assert stop.value.signal_number == number
     assert Checkpoints(tmp_path / "checkpoints").load()[0].step == 3
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.usefixtures("without_samples")
