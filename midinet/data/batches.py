@@ -69,8 +69,9 @@ class Windows:
 
     A song of n tokens has n + 1 targets: its tokens and one PAD that ends it. They are cut every S
     targets, where S is a little less than T = `sequence_length`: what remains is for the tokens
-    that restate what sounds. Without augmentation each target is in exactly one window. The input
-    is the token before the target, PAD before a song's first token.
+    that restate what sounds. Without augmentation each target is in exactly one window, but for
+    the NOTE_OFFs of notes that were too many to restate. The input is the token before the target,
+    PAD before a song's first token.
 
     A song gets as many windows as it needs and no more, because a padded row costs as much as a
     full one. What slack they leave is shared at random, with `shuffle` or `augment`, between the
