@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument_group("model and amount").add_argument
     default = "(default: midinet_model, else the demo)"
     add("-s", "--save_directory", metavar="FOLDER", help=f"model {default}")
-    add("-l", "--length", type=int, default=2500, metavar="N", help="tokens at most")
+    add("-l", "--length", type=int, metavar="N", help="tokens at most (default: 2500)")
     add("--seconds", type=float, metavar="S", help="seconds of music instead (default: none)")
     add("--full_length", action="store_true", help="go on where the model would end it")
     add("--num", type=int, default=1, metavar="N", help="pieces to compose at once")

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from midinet.generation.prompts import Prompt
-from midinet.generation.request import Limit, Request
+from midinet.generation.request import DEFAULT_LENGTH, Request
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.generation.tempo import Bpm
 
@@ -18,7 +18,7 @@ def command_for(
     prompt: Prompt,
     settings: SamplingSettings,
     request: Request,
-    limit: Limit,
+    stopped_after: int | None,
     bpm: Bpm,
 ) -> str:
     """The command that composes a piece again.
@@ -28,7 +28,7 @@ def command_for(
         prompt: what the piece goes on from.
         settings: how it was sampled; their seed is the piece's own.
         request: what else was asked for.
-        limit: how much was composed.
+        stopped_after: after how many tokens Ctrl-C came, if it did.
         bpm: the tempo to ask for.
     """
     # From wherever it was composed: a clone finds its own demo model.
@@ -49,9 +49,23 @@ def command_for(
     words += _as_options(settings) + ["--inclusive"] * request.inclusive
     if bpm is not None:
         words += ["--bpm", str(bpm).removesuffix(".0")]
-    if prompt.kept is None or limit.seconds is not None:  # else it ends with what is kept
-        words += limit.as_options()
+    words += _amount(request, stopped_after)
     return shlex.join([*words, "--seed", str(settings.seed)])
+
+
+def _amount(request: Request, stopped_after: int | None) -> list[str]:
+    """The options that say how much to compose."""
+    accompanies = request.accompany is not None
+    said: list[object] = []
+    # Of an accompaniment the seconds say what is kept, wherever composing stopped.
+    if request.seconds is not None and (accompanies or stopped_after is None):
+        said += ["--seconds", request.seconds]
+    tokens = stopped_after or request.length
+    if not accompanies and not said:
+        tokens = tokens or DEFAULT_LENGTH
+    if tokens is not None and (accompanies or not said):
+        said += ["-l", tokens]
+    return list(map(str, said))
 
 
 def as_typed(folder: Path) -> str:

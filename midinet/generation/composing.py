@@ -61,8 +61,6 @@ def compose_pieces(
     rules = settings.rules or GrammarRules()
     pieces = []
     for index, (tokens, metronome) in enumerate(zip(made, metronomes, strict=True)):
-        # The same command must stop where Ctrl-C did.
-        said = Limit(max(1, len(tokens)), None) if interrupted else request.limit
         own = dataclasses.replace(settings, seed=settings.seed + index)
         notes, seed_end_ms = to_notes(prompt.tokens, tokens, model.codec, rules, request.inclusive)
         if prompt.kept is not None:
@@ -73,7 +71,9 @@ def compose_pieces(
         bpm: Bpm = request.tempo
         if metronome is not None and not prompt.name:
             bpm = final_bpm(metronome)
-        command = command_for(folder, prompt, own, request, said, bpm)
+        # The same command must stop where Ctrl-C did.
+        stopped_after = max(1, len(tokens)) if interrupted else None
+        command = command_for(folder, prompt, own, request, stopped_after, bpm)
         pieces.append(Piece(notes, seed_end_ms, own.seed, command))
     return pieces
 
@@ -151,13 +151,13 @@ def _compose(
 
 
 def _limit_of(request: Request, prompt: Prompt) -> Limit:
-    """How much to compose; an accompaniment ends with the last kept note, whatever that takes."""
+    """How much to compose; an accompaniment ends with the last kept note, if no length is given."""
     if prompt.kept is None:
         return request.limit
     # One step more, so that nothing is cut.
-    limit = Limit.checked(request.length, (prompt.kept.end_ms + STEP_MS) / 1000)
-    kept_tokens = _TOKENS_PER_KEPT_NOTE * len(prompt.kept.heard)
-    return dataclasses.replace(limit, tokens=limit.tokens + kept_tokens + _SPARE_TOKENS)
+    limit = Limit.checked(None, (prompt.kept.end_ms + STEP_MS) / 1000)
+    tokens = limit.tokens + _TOKENS_PER_KEPT_NOTE * len(prompt.kept.heard) + _SPARE_TOKENS
+    return dataclasses.replace(limit, tokens=min(tokens, request.length or tokens))
 
 
 def _describe_progress(heard_s: np.ndarray, has_ended: np.ndarray, limit: Limit) -> str:

@@ -33,7 +33,7 @@ DEMO_MODEL = Path(__file__).parents[1] / "demo"
 
 
 def generate(  # noqa: PLR0913  # a parameter for each option of the script
-    length: int = 2500,
+    length: int | None = None,
     top_k: int | None = None,
     save_directory: str | Path | None = None,
     dataset: str | Path | None = None,
@@ -67,7 +67,8 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     Ctrl-C stops composing; what there is by then is written.
 
     Args:
-        length: the most tokens to compose for a piece.
+        length: the most tokens to compose for a piece. None: 2500, or as many as it takes to
+            accompany a song.
         top_k: choose each token among this many likeliest. None, as for temperature and top_p:
             what suits the model, 12, 1.2 and 0.98 if it hears the state of the music, else 8, 1
             and 1.
@@ -77,8 +78,8 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         primer: a MIDI file to go on from.
         song: which song of the data set, by its name or a part of it; None: a random one.
         accompany: a MIDI file whose instruments are kept, each note of them, while the model
-            composes the others, from the first note to the last kept one; `length` then counts for
-            nothing, and `seconds` takes only the beginning of the file.
+            composes the others, from the first note to the last kept one; `seconds` takes only the
+            beginning of the file.
         keep: the instruments to keep of it: names or numbers with commas between; None: all, so
             that others join them.
         seed_length: how much of the song or the primer to go on from: tokens, or seconds as in

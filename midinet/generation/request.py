@@ -23,6 +23,7 @@ from midinet.generation.settings import (
 from midinet.generation.tempo import Bpm, parse_bpm
 from midinet.midi.general_midi import find_instruments
 
+DEFAULT_LENGTH = 2500  # tokens
 _LONGEST_S = 86_400
 _MOST_TOKENS_A_SECOND = 1_000  # ten times what dense music takes; bounds what --seconds may cost
 
@@ -40,12 +41,13 @@ class Limit:
     seconds: float | None
 
     @classmethod
-    def checked(cls, length: int, seconds: float | None) -> Limit:
-        """A limit of `length` tokens, or of some seconds.
+    def checked(cls, length: int | None, seconds: float | None) -> Limit:
+        """A limit of `length` tokens (None: the default), or of some seconds.
 
         Raises:
             OptionError: nothing, or more than a day.
         """
+        length = DEFAULT_LENGTH if length is None else length
         if length < 1:
             raise OptionError(f"length is {length}: it must be at least 1 token")
         if seconds is None:
@@ -53,12 +55,6 @@ class Limit:
         if not 0 < seconds <= _LONGEST_S:
             raise OptionError(f"seconds is {seconds:g}: it must be above 0 and at most a day")
         return cls(int(seconds * _MOST_TOKENS_A_SECOND) + 1, seconds)
-
-    def as_options(self) -> list[str]:
-        """The options of the script that say the same."""
-        return (
-            ["-l", str(self.tokens)] if self.seconds is None else ["--seconds", str(self.seconds)]
-        )
 
     def is_reached(self, heard_s: np.ndarray, has_ended: np.ndarray) -> bool:
         """Whether all pieces have ended or are long enough; tokens are counted elsewhere."""
@@ -82,7 +78,7 @@ class Request:
         OptionError: an argument is impossible, or does not go with another one.
     """
 
-    length: int
+    length: int | None
     top_k: int | None
     save_directory: str | Path | None
     dataset: str | Path | None

@@ -11,6 +11,7 @@ from midinet.backend import keras
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import DRUM_PROGRAM
 from midinet.errors import OptionError
+from midinet.generation import sampling
 from midinet.generation.accompaniment import open_kept_part
 from midinet.generation.generate import generate
 from midinet.generation.prompts import Prompt
@@ -72,6 +73,11 @@ def rows(notes, is_wanted):
     return sorted(zip(*times, notes.program, notes.pitch, notes.velocity, strict=True))
 
 
+def command_of(path):
+    text = next(m.text for m in mido.MidiFile(path).tracks[0] if m.type == "text")
+    return shlex.split(text)
+
+
 def test_kept_notes_are_where_they_were_and_others_join_them(play_along, song):
     paths = play_along("flute, drums", num=2, instruments="piano, strings", plot=True, html=True)
     original = read_midi(song)
@@ -96,10 +102,28 @@ def test_kept_notes_are_where_they_were_and_others_join_them(play_along, song):
 
 def test_the_command_in_a_piece_makes_it_again(play_along, tmp_path):
     path = play_along("flute", seconds=0.8, num=2)[1]
-    text = next(m.text for m in mido.MidiFile(path).tracks[0] if m.type == "text")
     again = tmp_path / "again.mid"
-    assert generate_script.main([*shlex.split(text)[2:], "-o", str(again)]) == 0
+    assert generate_script.main([*command_of(path)[2:], "-o", str(again)]) == 0
     assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"seconds": 0.9}])
+def test_after_ctrl_c_the_command_stops_there_too(play_along, tmp_path, monkeypatch, options):
+    stream = sampling.stream
+
+    def interrupted(*arguments, **more):
+        yield next(stream(*arguments, **more))[:, :30]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling, "stream", interrupted)
+        (path,) = play_along("flute", **options)
+    assert command_of(path)[-4:-2] == ["-l", "30"]
+    again = tmp_path / "again.mid"
+    assert generate_script.main([*command_of(path)[2:], "-o", str(again)]) == 0
+    assert again.read_bytes() == path.read_bytes()
+    (whole,) = play_along("flute", **options)
+    assert whole.read_bytes() != path.read_bytes()
 
 
 def test_without_a_choice_the_whole_song_is_kept(play_along, song):

@@ -9,7 +9,7 @@ import pytest
 from midinet.generation.commands import command_for
 from midinet.generation.generate import DEMO_MODEL
 from midinet.generation.prompts import Prompt
-from midinet.generation.request import Limit, Request
+from midinet.generation.request import Request
 from midinet.generation.settings import SamplingSettings
 from tests.generation.test_request import DEFAULTS
 
@@ -28,6 +28,6 @@ def test_the_model_is_named_as_the_clone_can_find_it(folder, named, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     folder = Path(str(folder).replace("HERE", str(tmp_path)))
     prompt = Prompt(np.empty(0, np.uint16), "")
-    request, limit = Request(**DEFAULTS), Limit(100, None)
-    words = shlex.split(command_for(folder, prompt, SamplingSettings(), request, limit, None))
+    request = Request(**DEFAULTS)
+    words = shlex.split(command_for(folder, prompt, SamplingSettings(), request, None, None))
     assert words[:4] == ["python", "generate.py", "-s", named]

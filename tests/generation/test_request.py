@@ -56,14 +56,6 @@ def test_a_limit_cuts_what_comes_after_its_time():
 
 
 @pytest.mark.parametrize(
-    ("limit", "options"),
-    [(Limit.checked(70, None), ["-l", "70"]), (Limit.checked(70, 2.5), ["--seconds", "2.5"])],
-)
-def test_a_limit_is_told_as_options(limit, options):
-    assert limit.as_options() == options
-
-
-@pytest.mark.parametrize(
     ("instruments", "drum_program", "programs"),
     [
         (None, DRUM_PROGRAM, None),
