@@ -31,6 +31,8 @@ class KeptPart:
         begin_ms: when that is in the file.
         tempo_map: the song's beats in the time of its file, if they are known.
         grid_share: the share of the song's onsets on the grid of that map.
+        num_merged: how many notes became one with another one of their instrument and pitch,
+            because tokens can't say that both begin at one time.
     """
 
     notes: Notes
@@ -38,11 +40,12 @@ class KeptPart:
     begin_ms: float
     tempo_map: TempoMap | None
     grid_share: float
+    num_merged: int
 
     @property
-    def instruments(self) -> str:
-        """Their names, with commas between."""
-        return ", ".join(_names(self.notes))
+    def names(self) -> list[str]:
+        """The names of the instruments."""
+        return _names(self.notes)
 
     @property
     def end_ms(self) -> float:
@@ -120,7 +123,8 @@ def open_kept_part(
     else:
         notes = _with_program_of_percussion(heard, kept, drums)
     share = 0.0 if song.tempo_map is None else song.tempo_map.grid_share(song.start_ms)
-    return KeptPart(notes, _moved(heard, -begin_ms), begin_ms, song.tempo_map, share)
+    num_merged = len(kept) - len(notes)
+    return KeptPart(notes, _moved(heard, -begin_ms), begin_ms, song.tempo_map, share, num_merged)
 
 
 def _find_kept(song: Notes, keep: str | None, path: str | Path) -> np.ndarray:
@@ -131,7 +135,9 @@ def _find_kept(song: Notes, keep: str | None, path: str | Path) -> np.ndarray:
         is_named = np.where(song.is_drum, percussion, np.isin(song.program, programs))
         if not is_named.any():
             there = ", ".join(_names(song))
-            raise OptionError(f"keep {name.strip()!r}: {path} has no such instrument, but {there}")
+            raise OptionError(
+                f"keep {name.strip()!r}: {path} has no such instrument; it has {there}"
+            )
         is_kept |= is_named
     return is_kept
 

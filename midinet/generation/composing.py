@@ -13,6 +13,7 @@ from midinet.backend import tf
 from midinet.codec.vocabulary import PAD, STEP_MS
 from midinet.errors import OptionError
 from midinet.generation import sampling
+from midinet.generation.accompaniment import KeptPart
 from midinet.generation.commands import command_for
 from midinet.generation.costs import describe_cost
 from midinet.generation.kept_events import to_kept_events
@@ -54,6 +55,8 @@ def compose_pieces(
     """
     metronomes = _choose_metronomes(model, prompt, request)
     limit = _limit_of(request, prompt)
+    if request.progress and prompt.kept is not None and prompt.kept.num_merged:
+        print(_describe_merged(prompt.kept), file=sys.stderr)
     cost = describe_cost(model.parameters, request.num, len(prompt.tokens), limit)
     if cost and request.progress:
         print(cost, file=sys.stderr)
@@ -158,6 +161,15 @@ def _limit_of(request: Request, prompt: Prompt) -> Limit:
     limit = Limit.checked(None, (prompt.kept.end_ms + STEP_MS) / 1000)
     tokens = limit.tokens + _TOKENS_PER_KEPT_NOTE * len(prompt.kept.heard) + _SPARE_TOKENS
     return dataclasses.replace(limit, tokens=min(tokens, request.length or tokens))
+
+
+def _describe_merged(kept: KeptPart) -> str:
+    """Says what of the song the tokens can't hold."""
+    count, of_all = kept.num_merged, len(kept.notes) + kept.num_merged
+    return (
+        f"{count:,} of the {of_all:,} kept notes begin together with another one of the same "
+        "instrument and pitch: the tokens can only hold one of them"
+    )
 
 
 def _describe_progress(heard_s: np.ndarray, has_ended: np.ndarray, limit: Limit) -> str:

@@ -197,9 +197,12 @@ def _draw(pieces: list[Piece], paths: list[Path], prompt: Prompt) -> None:
     from midinet.rendering.piano_roll import piano_roll
 
     for piece, path in zip(pieces, paths, strict=True):
-        title = title_of(path, prompt)
         piano_roll(
-            piece.notes, path.with_suffix(".png"), title=title, seed_end_ms=piece.seed_end_ms
+            piece.notes,
+            path.with_suffix(".png"),
+            title=title_of(path, prompt),
+            seed_end_ms=piece.seed_end_ms,
+            kept=[] if prompt.kept is None else prompt.kept.names,
         )
 
 

@@ -41,7 +41,7 @@ def describe_model(folder: Path, is_demo: bool, training: Mapping[str, Any]) -> 
 def title_of(path: Path, prompt: Prompt) -> str:
     """The heading of a piece: its file's name, and that of the song it goes on from or joins."""
     title = f"{path.stem}, {prompt.origin}" if prompt.name else path.stem
-    return title if prompt.kept is None else f"{title} (kept: {prompt.kept.instruments})"
+    return title if prompt.kept is None else f"{title} (kept: {', '.join(prompt.kept.names)})"
 
 
 def page_facts(
@@ -50,7 +50,7 @@ def page_facts(
     """What the page tells of every piece, beside its random seed."""
     facts = {"Model": composer}
     if prompt.kept is not None:
-        facts["Accompanies"] = f"{Path(prompt.name).stem}: {prompt.kept.instruments}"
+        facts["Accompanies"] = f"{Path(prompt.name).stem}: {', '.join(prompt.kept.names)}"
     elif prompt.name:
         facts["Continues"] = Path(prompt.name).stem
     facts["Top-k"] = str(settings.top_k)
@@ -92,6 +92,7 @@ def write_page(
                 path.read_bytes(),
                 path.name,
                 seed_end_ms=piece.seed_end_ms,
+                kept=[] if prompt.kept is None else prompt.kept.names,
                 facts={**facts, **_own_facts(piece)},
                 command=piece.command,
             )

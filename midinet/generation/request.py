@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import melodic_substitute
+from midinet.codec.vocabulary import NUM_PROGRAMS, melodic_substitute
 from midinet.errors import OptionError
 from midinet.generation.accompaniment import KeptPart
 from midinet.generation.prompts import SeedLength, time_ms
@@ -163,10 +163,13 @@ class Request:
                 instruments that are kept.
         """
         settings = self._with_freedom(default_freedom(hears_state))
+        kept_programs = set() if kept is None else kept.token_programs(codec)
+        if len(kept_programs) == NUM_PROGRAMS:
+            raise OptionError("keep: all instruments are kept, so that none is left to join them")
         if self._players is None:
             return settings
         programs = _as_programs(*self._players, codec)
-        if kept is not None and not set(programs) - kept.token_programs(codec):
+        if not set(programs) - kept_programs:
             raise OptionError(
                 f"instruments: {self.instruments} is kept already, so name others to join it"
             )

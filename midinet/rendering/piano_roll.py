@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from midinet.midi.general_midi import PERCUSSION, program_name
+from midinet.midi.general_midi import PERCUSSION, PROGRAM_NAMES, program_name
 from midinet.midi.notes import Notes
 from midinet.rendering.style import (
     DPI,
@@ -31,6 +32,7 @@ from midinet.rendering.style import (
 )
 
 _DRUM_COLOUR = "#39414d"
+_OUTLINE = 0.8  # points: how thick that of kept notes is
 _BLACK_KEY_ROW, _SEED_SHADE, _SEED_LINE = "#f3f5f8", "#fff3d6", "#c98a00"
 
 # General MIDI's percussion key map in the rows of a drum score, from the bottom up. Source: MIDI
@@ -61,6 +63,7 @@ def piano_roll(
     *,
     title: str = "",
     seed_end_ms: float | None = None,
+    kept: Collection[str] = (),
 ) -> bytes:
     """Draws notes as a piano roll: one colour per instrument, percussion in a lane of its own.
 
@@ -72,6 +75,7 @@ def piano_roll(
         path: a file to write the PNG to; None writes no file.
         title: a heading; a long one is wrapped.
         seed_end_ms: when the seed ends and the continuation begins, in milliseconds.
+        kept: names of the instruments that were not composed; their notes have an outline.
 
     Returns:
         The bytes of the PNG.
@@ -79,14 +83,18 @@ def piano_roll(
     Raises:
         OSError: the file can't be written.
     """
-    return write_png(_draw_roll(notes, title, seed_end_ms), path)
+    return write_png(_draw_roll(notes, title, seed_end_ms, kept), path)
 
 
 def piano_roll_image(
-    notes: Notes, *, title: str = "", seed_end_ms: float | None = None
+    notes: Notes,
+    *,
+    title: str = "",
+    seed_end_ms: float | None = None,
+    kept: Collection[str] = (),
 ) -> np.ndarray:
     """Returns the picture of `piano_roll` as `(height, width, 3)` uint8: red, green and blue."""
-    canvas = FigureCanvasAgg(_draw_roll(notes, title, seed_end_ms))
+    canvas = FigureCanvasAgg(_draw_roll(notes, title, seed_end_ms, kept))
     canvas.draw()
     return np.array(canvas.buffer_rgba())[:, :, :3].copy()
 
@@ -125,7 +133,9 @@ class _Layout:
         return axes
 
 
-def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
+def _draw_roll(
+    notes: Notes, title: str, seed_end_ms: float | None, kept: Collection[str] = ()
+) -> Figure:
     seconds = max(notes.duration_ms, seed_end_ms or 0.0, 1000.0) / 1000
     width = float(np.clip(10 + seconds / 25, 11, 22))
     lane_width = width - _LEFT - _RIGHT
@@ -133,9 +143,10 @@ def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
     low, high = _pitch_range(melodic)
 
     colours = {int(p): nth_colour(i) for i, p in enumerate(np.unique(melodic.program))}
-    legend = [Patch(color=colour, label=program_name(p)) for p, colour in colours.items()]
+    legend = [_legend_entry(program_name(p), colour, kept) for p, colour in colours.items()]
     if len(drums):
-        legend.append(Patch(color=_DRUM_COLOUR, label=PERCUSSION))
+        legend.append(_legend_entry(PERCUSSION, to_rgb(_DRUM_COLOUR), kept))
+    outlined = np.array([name in kept for name in PROGRAM_NAMES])
     columns = int(lane_width / _LEGEND_COLUMN)
     heading = textwrap.wrap(drawable(title), int(lane_width * _TITLE_CHARACTERS_PER_INCH))
     layout = _Layout(
@@ -151,12 +162,12 @@ def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
     lanes_bottom = _BOTTOM + layout.legend_height
     if layout.drum_height:
         lane = layout.add_lane(figure, lanes_bottom, layout.drum_height)
-        _draw_drums(lane, drums, layout.seconds_per_pixel)
+        _draw_drums(lane, drums, layout.seconds_per_pixel, PERCUSSION in kept)
     if layout.roll_height:
         roll_bottom = layout.height - _TOP - layout.heading_height - layout.roll_height
         lane = layout.add_lane(figure, roll_bottom, layout.roll_height)
         lane.set_ylim(low - 0.5, high + 0.5)
-        _draw_melodic(lane, melodic, colours, layout.seconds_per_pixel)
+        _draw_melodic(lane, melodic, colours, layout.seconds_per_pixel, outlined)
     for lane in figure.axes:
         _mark_time(lane, layout, is_lowest=lane is figure.axes[0])
         if seed_end_ms:
@@ -165,6 +176,12 @@ def _draw_roll(notes: Notes, title: str, seed_end_ms: float | None) -> Figure:
     if legend:
         _draw_legend(figure, legend, columns)
     return figure
+
+
+def _legend_entry(name: str, colour: tuple[float, float, float], kept: Collection[str]) -> Patch:
+    if name not in kept:
+        return Patch(color=colour, label=name)
+    return Patch(facecolor=colour, edgecolor=INK, lw=_OUTLINE, label=f"{name} (kept)")
 
 
 def _pitch_range(notes: Notes) -> tuple[int, int]:
@@ -181,7 +198,9 @@ def _draw_melodic(
     notes: Notes,
     colour_of: dict[int, tuple[float, float, float]],
     seconds_per_pixel: float,
+    outlined: np.ndarray,
 ) -> None:
+    """Draws notes; `outlined` (128,) says whose of them have an outline."""
     low, high = (round(limit) for limit in axes.get_ylim())
     pitches = np.arange(low, high + 1)
     for pitch in pitches[np.isin(pitches % _SEMITONES, _BLACK_KEYS)]:
@@ -203,10 +222,10 @@ def _draw_melodic(
     length_s = (notes.end_ms - notes.start_ms) / 1000 - seconds_per_pixel
     length_s = np.maximum(length_s, seconds_per_pixel)
     bars = _bars(notes.start_ms / 1000, length_s, notes.pitch, thickness=0.84)
-    _add_bars(axes, bars[order], colours[order])
+    _add_bars(axes, bars[order], colours[order], outlined[notes.program[order]])
 
 
-def _draw_drums(axes: Axes, notes: Notes, seconds_per_pixel: float) -> None:
+def _draw_drums(axes: Axes, notes: Notes, seconds_per_pixel: float, are_outlined: bool) -> None:
     row_of_key = np.full(128, len(DRUM_ROWS) - 1)
     for row, (_, keys) in enumerate(DRUM_ROWS):
         row_of_key[list(keys)] = row
@@ -220,7 +239,7 @@ def _draw_drums(axes: Axes, notes: Notes, seconds_per_pixel: float) -> None:
     bars = _bars(notes.start_ms / 1000, np.full(len(notes), length_s), rows, thickness=0.72)
     colours = np.tile((*to_rgb(_DRUM_COLOUR), 1.0), (len(notes), 1))
     colours[:, 3] = _opacity(notes.velocity)
-    _add_bars(axes, bars, colours)
+    _add_bars(axes, bars, colours, np.full(len(notes), are_outlined))
 
 
 def _bars(
@@ -234,10 +253,13 @@ def _bars(
     return np.stack([x, y], axis=2)
 
 
-def _add_bars(axes: Axes, bars: np.ndarray, colours: np.ndarray) -> None:
+def _add_bars(axes: Axes, bars: np.ndarray, colours: np.ndarray, outlined: np.ndarray) -> None:
     # One collection for all notes: one patch object per note would take seconds.
     corners: Any = bars  # Matplotlib's type stubs allow only lists, which are slower
-    axes.add_collection(PolyCollection(corners, facecolors=colours, lw=0, zorder=2))
+    widths = np.where(outlined, _OUTLINE, 0.0)
+    axes.add_collection(
+        PolyCollection(corners, facecolors=colours, edgecolors=INK, linewidths=widths, zorder=2)
+    )
 
 
 def _opacity(velocity: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import base64
 import dataclasses
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class PlayerPiece:
         midi: the bytes of the MIDI file that the page offers for download.
         file_name: the name of that file.
         seed_end_ms: where the seed ends and the continuation begins, in milliseconds.
+        kept: names of the instruments that were not composed.
         facts: names and values to show below, such as the model and the random seed.
         command: the command line that composes the piece again.
     """
@@ -55,6 +56,7 @@ class PlayerPiece:
     midi: bytes
     file_name: str
     seed_end_ms: float | None = None
+    kept: Collection[str] = ()
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     command: str = ""
 
@@ -176,6 +178,7 @@ def _describe_piece(piece: PlayerPiece, sounds: PlayerSounds) -> dict[str, Any]:
             {
                 "name": program_name(program, is_drum),
                 "isDrum": is_drum,
+                "isKept": program_name(program, is_drum) in piece.kept,
                 "colour": to_hex(nth_colour(index)),
             }
             for index, (program, is_drum) in enumerate(players)

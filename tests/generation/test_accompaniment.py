@@ -137,8 +137,8 @@ def test_without_a_choice_the_whole_song_is_kept(play_along, song):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": "violin"}, r"keep 'violin': .*my song\.mid has no such instrument, but "),
-        ({"keep": "violin"}, "but Acoustic Grand Piano, Flute, Percussion"),
+        ({"keep": "violin"}, r"keep 'violin': .*my song\.mid has no such instrument; "),
+        ({"keep": "violin"}, "; it has Acoustic Grand Piano, Flute, Percussion"),
         ({"keep": "flute, kazoo"}, "no General MIDI instrument is called 'kazoo'"),
         ({"keep": "flute", "seconds": 0.2}, "nothing to keep in its first 0.2 seconds"),
         ({"keep": "flute", "instruments": "flute"}, "instruments: flute is kept already"),
@@ -159,6 +159,36 @@ def test_a_file_without_notes_is_nothing_to_accompany(tmp_path):
     mido.MidiFile().save(tmp_path / "empty.mid")
     with pytest.raises(OptionError, match=r"empty\.mid has no notes to accompany"):
         open_kept_part(tmp_path / "empty.mid", None, None, CodecSettings())
+
+
+def save(path, *tracks):
+    """Writes a file of tracks: a channel, its program, and for each note pitch and ticks before."""
+    file = mido.MidiFile(ticks_per_beat=500)  # so that a tick is a millisecond
+    for channel, program, *notes in tracks:
+        track = mido.MidiTrack([mido.Message("program_change", channel=channel, program=program)])
+        for pitch, gap in notes:
+            track.append(mido.Message("note_on", channel=channel, note=pitch, time=gap))
+            track.append(mido.Message("note_off", channel=channel, note=pitch, time=100))
+        file.tracks.append(track)
+    file.save(path)
+
+
+def test_notes_that_tokens_can_hold_only_once_are_counted_and_said(model_folder, tmp_path, capsys):
+    # Two flutes in unison, but for one note.
+    save(tmp_path / "duo.mid", (0, FLUTE, (60, 0), (62, 0)), (1, FLUTE, (60, 0), (64, 0)))
+    kept = open_kept_part(tmp_path / "duo.mid", None, None, CodecSettings())
+    assert (len(kept.notes), kept.num_merged) == (3, 1)
+    generate(accompany=tmp_path / "duo.mid", save_directory=model_folder, output=tmp_path / "out")
+    assert "1 of the 4 kept notes begin together with another one" in capsys.readouterr().err
+
+
+def test_a_song_of_all_instruments_leaves_none_to_join(model_folder, tmp_path):
+    everybody = [(0, program, (60, 0)) for program in range(128) if program != DRUM_PROGRAM]
+    save(tmp_path / "all.mid", *everybody, (9, 0, (36, 0)))
+    with pytest.raises(OptionError, match="keep: all instruments are kept, so that none is left"):
+        generate(
+            accompany=tmp_path / "all.mid", save_directory=model_folder, output=tmp_path / "out"
+        )
 
 
 def test_only_the_beginning_of_a_song_can_be_kept(song):

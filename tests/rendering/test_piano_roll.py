@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from midinet.midi.notes import Notes
 from midinet.rendering import piano_roll as pictures
 from midinet.rendering.piano_roll import piano_roll, piano_roll_image
-from midinet.rendering.style import COLOURS
+from midinet.rendering.style import COLOURS, INK
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -76,6 +76,22 @@ def test_seed_and_continuation_are_told_apart():
     none = count(piano_roll_image(BAND), pictures._SEED_LINE)
     assert half > 400
     assert none == 0
+
+
+def test_what_was_kept_has_an_outline_and_a_label():
+    def labels(kept):
+        figure = pictures._draw_roll(BAND, "", None, kept)
+        return [text.get_text() for text in figure.legends[0].get_texts()]
+
+    assert labels(()) == ["Acoustic Grand Piano", "Violin", "Percussion"]
+    assert labels(("Violin", "Percussion"))[1:] == ["Violin (kept)", "Percussion (kept)"]
+    outlines = [
+        count(piano_roll_image(BAND, kept=kept), INK)
+        for kept in ((), ("Violin",), ("Percussion",), ("Flute",))
+    ]
+    assert outlines[1] > outlines[0] + 100
+    assert outlines[2] > outlines[0]
+    assert outlines[3] == outlines[0]
 
 
 def test_soft_notes_are_paler_than_loud_ones():

@@ -416,6 +416,23 @@ class TestLooks:
         )
         assert in_seed != after
 
+    def test_what_was_kept_is_told_apart(self, open_page):
+        edges = []
+        for kept in ((), ("Violin",)):
+            browser = open_page(make_piece(SCALE, kept=kept))
+            names = "[...document.querySelectorAll('#legend .name')].map((e) => e.textContent)"
+            expected = "Violin (kept)" if kept else "Violin"
+            assert browser.evaluate(names) == ["Acoustic Grand Piano", expected, "Percussion"]
+            assert browser.evaluate("document.querySelectorAll('.swatch.kept').length") == len(kept)
+            x = browser.evaluate("midinetPage.roll.timeToX(2)")
+            edges.append([self.pixel(browser, x, self.top(browser, pitch)) for pitch in (79, 64)])
+        assert edges[0][0] != edges[1][0], "the violin's note has an outline"
+        assert edges[0][1] == edges[1][1], "the piano's note has none"
+
+    def top(self, browser: Chromium, pitch: int) -> float:
+        """Where the first row of pixels of a note is."""
+        return browser.evaluate(f"Math.ceil(midinetPage.roll.pitchY({pitch})) + 0.5")
+
     def test_everything_can_be_reached_and_has_a_name(self, open_page):
         browser = open_page(make_piece(SCALE), make_piece(SCALE, "Another"))
         controls = "[...document.querySelectorAll('button, a, input, [role=slider]')]"

@@ -104,14 +104,15 @@ class Page {
     const { piece } = this.player;
     const counts = piece.instruments.map(() => 0);
     for (const instrument of piece.notes.instrument) counts[instrument]++;
-    this.legend = piece.instruments.map(({ name }, index) => {
-      const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+    this.legend = piece.instruments.map(({ name, isKept }, index) => {
+      const look = isKept ? "swatch kept" : "swatch";
+      const swatch = make("span", { class: look, "aria-hidden": "true" });
       const count = `${counts[index].toLocaleString("en")} note${counts[index] === 1 ? "" : "s"}`;
       const mute = make("button", { type: "button", "aria-label": `Mute ${name}` }, "Mute");
       const solo = make("button", { type: "button", "aria-label": `Solo ${name}` }, "Solo");
       mute.addEventListener("click", () => this.player.toggleMute(index));
       solo.addEventListener("click", () => this.player.toggleSolo(index));
-      const label = make("span", { class: "name", title: name }, name);
+      const label = make("span", { class: "name", title: name }, isKept ? `${name} (kept)` : name);
       const item = make("li", {}, swatch, label, make("span", { class: "count" }, count), mute, solo);
       return { item, swatch, mute, solo };
     });

@@ -182,6 +182,7 @@ class Roll {
       context.fillStyle = this.piece.colours[player];
       context.globalAlpha = opacity(this.piece.notes.velocity[note]) * (audible[player] ? 1 : 0.14);
       fillRounded(context, box);
+      if (this.piece.instruments[player].isKept) outline(context, box, theme.ink);
     });
     context.restore();
   }
@@ -316,6 +317,13 @@ class Roll {
     context.lineTo(x, 10);
     context.fill();
   }
+}
+
+/** Draws the outline that tells kept notes from composed ones, within the note's box. */
+function outline(context, [x, y, width, height], colour) {
+  context.strokeStyle = colour;
+  context.lineWidth = 1;
+  context.strokeRect(x + 0.5, y + 0.5, Math.max(0.5, width - 1), Math.max(0.5, height - 1));
 }
 
 function fillRounded(context, [x, y, width, height]) {
