@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--top_p", type=float, metavar="P", help="among the likeliest P of 1 (default: 0.98, or 1)")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
+    many = "so many (default: as the song has)"
+    add("--max_instruments", type=int, metavar="N", help=many)
     add("--bpm", metavar="N", help="tempo, or none (default: the seed's, or a random one)")
     add("--max_silence", type=float, default=3.0, metavar="S", help="longest, in seconds")
     add("--max_note", type=float, default=20.0, metavar="S", help="longest, in seconds")

@@ -33,6 +33,7 @@ class KeptPart:
         grid_share: the share of the song's onsets on the grid of that map.
         num_merged: how many notes became one with another one of their instrument and pitch,
             because tokens can't say that both begin at one time.
+        num_left_out: how many instruments the song has besides.
     """
 
     notes: Notes
@@ -41,6 +42,7 @@ class KeptPart:
     tempo_map: TempoMap | None
     grid_share: float
     num_merged: int
+    num_left_out: int
 
     @property
     def names(self) -> list[str]:
@@ -105,7 +107,8 @@ def open_kept_part(
     if not len(song):
         raise OptionError(f"{path} has no notes to accompany")
     begin_ms = _grid_ms(song.start_ms.min())
-    kept = song[_find_kept(song, keep, path)]
+    is_kept = _find_kept(song, keep, path)
+    kept, left_out = song[is_kept], _names(song[~is_kept])
     if seconds is not None:
         end_ms = begin_ms + seconds * 1000
         kept = kept[kept.start_ms < end_ms]
@@ -123,8 +126,15 @@ def open_kept_part(
     else:
         notes = _with_program_of_percussion(heard, kept, drums)
     share = 0.0 if song.tempo_map is None else song.tempo_map.grid_share(song.start_ms)
-    num_merged = len(kept) - len(notes)
-    return KeptPart(notes, _moved(heard, -begin_ms), begin_ms, song.tempo_map, share, num_merged)
+    return KeptPart(
+        notes,
+        _moved(heard, -begin_ms),
+        begin_ms,
+        song.tempo_map,
+        share,
+        num_merged=len(kept) - len(notes),
+        num_left_out=len(left_out),
+    )
 
 
 def _find_kept(song: Notes, keep: str | None, path: str | Path) -> np.ndarray:

@@ -77,6 +77,8 @@ def as_typed(folder: Path) -> str:
 def _as_options(settings: SamplingSettings) -> list[str]:
     rules = settings.rules or GrammarRules()
     options: list[object] = ["-k", settings.top_k]
+    if rules.max_programs is not None:
+        options = ["--max_instruments", rules.max_programs, *options]
     options += ["--temperature", settings.temperature, "--top_p", settings.top_p]
     options += ["--max_silence", rules.max_silence_ms / 1000]
     options += ["--max_note", rules.max_note_ms / 1000]

@@ -51,6 +51,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     seed: int | None = None,
     num: int = 1,
     instruments: str | None = None,
+    max_instruments: int | None = None,
     max_silence: float = 3.0,
     max_note: float = 20.0,
     bpm: float | str | None = None,
@@ -92,6 +93,9 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         num: pieces to compose at once.
         instruments: the only ones that may play, beside kept ones: names or numbers with commas
             between.
+        max_instruments: how many different ones may play, beside kept ones. None: those of
+            `instruments`, if it is given; else as many as the song has that is continued, and as
+            many as the accompanied one has beside the kept ones, or four if it has fewer.
         max_silence: longest silence, in seconds.
         max_note: longest note, in seconds.
         bpm: the tempo to compose to, in quarter notes per minute, which the file then says; "none"
@@ -130,7 +134,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
 
     model = open_model(folder)
     prompt = open_prompt(request, model.codec)
-    settings = request.settings_for(model.codec, prompt.kept, model.hears_state)
+    settings = request.settings_for(model.codec, prompt, model.hears_state)
     check_writable(Path(output))
     pieces = compose_pieces(model, folder, prompt, settings, request)
     composer = describe_model(folder, folder == DEMO_MODEL, model.history_of_training)

@@ -32,7 +32,15 @@ from midinet.codec.vocabulary import (
     TIME_SHIFT,
     VELOCITY,
 )
-from midinet.generation.kept_events import Due, KeptEvents, due_events
+from midinet.generation.kept_events import (
+    Due,
+    KeptEvents,
+    due_events,
+    may_change_velocity_for_kept_note,
+    may_end_kept_note,
+    may_start_kept_note,
+    stop_at_kept_event,
+)
 from midinet.generation.settings import GrammarRules
 from midinet.model import music_state
 from midinet.model.music_state import NEVER, MusicState
@@ -55,6 +63,7 @@ class RuleTensors(NamedTuple):
     """The rules as tensors, so that one compiled loop serves all of them."""
 
     programs: tf.Tensor  # (128,) bool
+    max_programs: tf.Tensor  # how many of them may play in a piece
     max_silence: tf.Tensor
     max_note: tf.Tensor
     may_end: tf.Tensor
@@ -64,7 +73,7 @@ class RuleTensors(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the rules need to know of the tokens so far; all int32.
+    """What the rules need to know of the tokens so far; all int32 but for `has_played`.
 
     Attributes:
         music: the state of the music: program, velocity level, time, onsets of sounding notes.
@@ -74,6 +83,7 @@ class State(NamedTuple):
             128 + the pitch of a NOTE_ON; -1: none.
         heard_until: `(B,)` when silence began, if nothing sounds now.
         first_deadline: `(B,)` no note has to end before this time: see `state_after_prompts`.
+        has_played: `(B, 128)` bool: the programs that have begun a note.
     """
 
     music: MusicState
@@ -82,6 +92,7 @@ class State(NamedTuple):
     position: tf.Tensor
     heard_until: tf.Tensor
     first_deadline: tf.Tensor
+    has_played: tf.Tensor
 
 
 def to_tensors(
@@ -107,6 +118,7 @@ def to_tensors(
         allowed &= ~kept.is_kept.numpy()
     return RuleTensors(
         tf.constant(allowed),
+        tf.constant(NUM_PROGRAMS if rules.max_programs is None else rules.max_programs),
         tf.constant(max(1, rules.max_silence_ms // STEP_MS)),
         tf.constant(max(1, rules.max_note_ms // STEP_MS)),
         tf.constant(rules.may_end),
@@ -126,6 +138,7 @@ def initial_state(B: int) -> State:
         position=zeros - 1,
         heard_until=zeros,
         first_deadline=zeros,
+        has_played=tf.zeros((B, NUM_PROGRAMS), tf.bool),
     )
 
 
@@ -176,6 +189,7 @@ def advance(state: State, token: tf.Tensor, rules: RuleTensors) -> State:
     music = music_state.advance(state.music, token, rules.drum_program)
     ringing = tf.where(is_drum_hit, music.now + DRUM_STEPS, tf.where(is_off, music.now, 0))
     position = tf.where(is_on, NUM_PITCHES + pitch, tf.where(is_off, pitch, state.position))
+    is_current = tf.range(NUM_PROGRAMS) == state.music.program[:, None]
     return State(
         music=music,
         kind=kind,
@@ -183,6 +197,7 @@ def advance(state: State, token: tf.Tensor, rules: RuleTensors) -> State:
         position=tf.where(is_shift | (kind == _PROGRAM), -1, position),
         heard_until=tf.maximum(state.heard_until, ringing),
         first_deadline=state.first_deadline,
+        has_played=state.has_played | (is_current & is_on[:, None]),
     )
 
 
@@ -201,29 +216,38 @@ def has_ended(state: State) -> tf.Tensor:
 
 def allowed_tokens(state: State, rules: RuleTensors) -> tf.Tensor:
     """`(B, V)` bool: the tokens that may come next."""
+    return _allowed_tokens(state, rules, _due_now(state, rules))
+
+
+def _due_now(state: State, rules: RuleTensors) -> Due | None:
+    if rules.kept is None:
+        return None
+    return due_events(rules.kept, state.music, state.position, program_ranks(state))
+
+
+def _allowed_tokens(state: State, rules: RuleTensors, due: Due | None) -> tf.Tensor:
     note_deadlines = deadlines(music_state.current_onsets(state.music), state, rules)
     program_deadlines = deadlines(state.music.oldest_onsets, state, rules)
-    due = None
     if rules.kept is not None:
         # When kept notes end is not for the other rules to say.
         is_kept = tf.gather(rules.kept.is_kept, state.music.program)
         note_deadlines = tf.where(is_kept[:, None], NEVER, note_deadlines)
         program_deadlines = tf.where(rules.kept.is_kept, NEVER, program_deadlines)
-        due = due_events(rules.kept, state.music, state.position, program_ranks(state))
-    note_on = may_start_note(state, note_deadlines, rules, due)
+    programs = programs_that_may_play(state, rules)
+    note_on = may_start_note(state, note_deadlines, rules, programs, due)
     # In the order of the vocabulary.
     may = [
         note_on & (state.music.level > 0)[:, None],
         may_end_note(state, note_deadlines, rules),
         may_change_velocity(state, tf.reduce_any(note_on, axis=1)),
         may_shift_time(state, program_deadlines, rules, due),
-        may_change_program(state, program_deadlines, rules, due),
+        may_change_program(state, program_deadlines, rules, programs, due),
         may_end_piece(state, rules, due),
     ]
     if due is not None:
-        may[0] |= may_start_kept_note(state, due)
+        may[0] |= may_start_kept_note(state.music.level, due)
         may[1] |= may_end_kept_note(due)
-        may[2] |= may_change_velocity_for_kept_note(state, due)
+        may[2] |= may_change_velocity_for_kept_note(state.music.level, due)
     # After a piece's end there is only PAD.
     return tf.where(has_ended(state)[:, None], tf.range(PAD + 1) == PAD, tf.concat(may, axis=1))
 
@@ -232,17 +256,32 @@ def mask_logits(logits: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tenso
     """The logits `(B, V)`, with -inf for the tokens that may not come next.
 
     A NOTE_ON of a note that sounds implies that the note has ended, which the model forgot to
-    write. Its probability is therefore added to that of the NOTE_OFF, which has to come first.
+    write. Its probability is therefore added to that of the NOTE_OFF, which has to come first. In
+    the same way, a token that would pass a kept event implies that nothing comes before that event.
     """
-    may = allowed_tokens(state, rules)
+    due = _due_now(state, rules)
+    may = _allowed_tokens(state, rules, due)
+    if due is not None:
+        logits = stop_at_kept_event(logits, state.music.now, program_ranks(state), due)
     on, off, others = tf.split(logits, (NUM_PITCHES, NUM_PITCHES, -1), axis=1)
     sounds = music_state.current_onsets(state.music) != NEVER
     off = tf.where(sounds, tf.reduce_logsumexp([on, off], axis=0), off)
     return tf.where(may, tf.concat([on, off, others], axis=1), -math.inf)
 
 
+def programs_that_may_play(state: State, rules: RuleTensors) -> tf.Tensor:
+    """`(B, 128)`: those allowed; once as many of them as may play have played, only those."""
+    has_played = state.has_played & rules.programs
+    count = tf.reduce_sum(tf.cast(has_played, tf.int32), axis=1, keepdims=True)
+    return rules.programs & (has_played | (count < rules.max_programs))
+
+
 def may_start_note(
-    state: State, note_deadlines: tf.Tensor, rules: RuleTensors, due: Due | None
+    state: State,
+    note_deadlines: tf.Tensor,
+    rules: RuleTensors,
+    programs: tf.Tensor,
+    due: Due | None,
 ) -> tf.Tensor:
     """`(B, 128)`: pitches that do not sound yet, on an instrument that may play.
 
@@ -250,7 +289,7 @@ def may_start_note(
     instrument that must end now come first. Beside kept events nothing begins at the last time.
     """
     in_order = NUM_PITCHES + tf.range(NUM_PITCHES) > state.position[:, None]
-    may_play = tf.gather(rules.programs, state.music.program)
+    may_play = tf.gather(programs, state.music.program, batch_dims=1)
     is_due = tf.reduce_min(note_deadlines, axis=1) <= state.music.now
     if due is not None:
         may_play &= ~due.is_last_time
@@ -308,7 +347,11 @@ def program_ranks(state: State) -> tf.Tensor:
 
 
 def may_change_program(
-    state: State, program_deadlines: tf.Tensor, rules: RuleTensors, due: Due | None
+    state: State,
+    program_deadlines: tf.Tensor,
+    rules: RuleTensors,
+    programs: tf.Tensor,
+    due: Due | None,
 ) -> tf.Tensor:
     """`(B, 128)`: another program that can do something, up to the first that must do something.
 
@@ -319,7 +362,7 @@ def may_change_program(
     is_current = tf.range(NUM_PROGRAMS) == state.music.program[:, None]
     current_rank = tf.reduce_max(tf.where(is_current, rank, 0), axis=1, keepdims=True)
     is_due = program_deadlines <= state.music.now[:, None]
-    has_use = rules.programs
+    has_use = programs
     if due is not None:
         is_due |= due.programs
         has_use = due.programs | (has_use & ~due.is_last_time[:, None])
@@ -337,21 +380,3 @@ def may_end_piece(state: State, rules: RuleTensors, due: Due | None) -> tf.Tenso
         may_end = due.is_last_time & ~tf.reduce_any(due.programs, axis=1)
     is_still = tf.reduce_min(state.music.oldest_onsets, axis=1) == NEVER
     return (may_end & is_still & (state.kind == _NOTE))[:, None]
-
-
-def may_start_kept_note(state: State, due: Due) -> tf.Tensor:
-    """`(B, 128)`: the note that comes next in the current program, once its velocity is current."""
-    is_next = NUM_PITCHES + tf.range(NUM_PITCHES) == due.position[:, None]
-    return is_next & (state.music.level == due.level)[:, None]
-
-
-def may_end_kept_note(due: Due) -> tf.Tensor:
-    """`(B, 128)`: the note whose end comes next in the current program."""
-    return tf.range(NUM_PITCHES) == due.position[:, None]
-
-
-def may_change_velocity_for_kept_note(state: State, due: Due) -> tf.Tensor:
-    """`(B, 32)`: the level of the note that comes next in the current program, if it is another."""
-    levels = tf.range(VELOCITY.size)
-    may = (due.level > 0) & (due.level != state.music.level)
-    return may[:, None] & (levels == due.level[:, None])

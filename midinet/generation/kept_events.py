@@ -10,12 +10,22 @@ are kept events at any one time.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from midinet.backend import tf
-from midinet.codec.vocabulary import NUM_PITCHES, NUM_PROGRAMS, STEP_MS, VELOCITY_STEP
+from midinet.codec.vocabulary import (
+    NUM_PITCHES,
+    NUM_PROGRAMS,
+    PAD,
+    PROGRAM,
+    STEP_MS,
+    TIME_SHIFT,
+    VELOCITY,
+    VELOCITY_STEP,
+)
 from midinet.midi.notes import Notes
 from midinet.model.music_state import NEVER, MusicState
 
@@ -140,3 +150,52 @@ def due_events(kept: KeptEvents, music: MusicState, position: tf.Tensor, ranks: 
         time_limit=tf.minimum(later, kept.end),
         is_last_time=music.now >= kept.end,
     )
+
+
+def may_start_kept_note(level: tf.Tensor, due: Due) -> tf.Tensor:
+    """`(B, 128)`: the note that comes next in the current program, once its velocity is current."""
+    is_next = NUM_PITCHES + tf.range(NUM_PITCHES) == due.position[:, None]
+    return is_next & (level == due.level)[:, None]
+
+
+def may_end_kept_note(due: Due) -> tf.Tensor:
+    """`(B, 128)`: the note whose end comes next in the current program."""
+    return tf.range(NUM_PITCHES) == due.position[:, None]
+
+
+def may_change_velocity_for_kept_note(level: tf.Tensor, due: Due) -> tf.Tensor:
+    """`(B, 32)`: the level of the note that comes next in the current program, if it is another."""
+    may = (due.level > 0) & (due.level != level)
+    return may[:, None] & (tf.range(VELOCITY.size) == due.level[:, None])
+
+
+def stop_at_kept_event(logits: tf.Tensor, now: tf.Tensor, ranks: tf.Tensor, due: Due) -> tf.Tensor:
+    """Logits `(B, V)` in which what would pass the next kept event leads to it instead.
+
+    So the probability that nothing is composed until then stays what the model says. If the tokens
+    that pass were only forbidden, it would be shared out among notes: more and more of them, the
+    closer kept events are to each other.
+
+    Args:
+        logits: what the model says.
+        now: `(B,)` the time.
+        ranks: `(B, 128)` the order of the programs at this time.
+        due: which kept events must come now.
+    """
+    steps_left = (due.time_limit - now)[:, None]
+    due_ranks = tf.where(due.programs, ranks, NEVER)
+    next_rank = tf.reduce_min(due_ranks, axis=1, keepdims=True)
+    passes = [
+        tf.zeros_like(logits[:, : TIME_SHIFT.first], tf.bool),
+        1 + tf.range(TIME_SHIFT.size) > steps_left,
+        ranks > next_rank,
+        tf.zeros_like(logits[:, PAD:], tf.bool),
+    ]
+    passing = tf.where(tf.concat(passes, axis=1), logits, -math.inf)
+    passing = tf.reduce_logsumexp(passing, axis=1, keepdims=True) + tf.zeros_like(logits)
+    # The token that leads to the event: a program if it is now, else a shift, if one reaches it.
+    next_program = PROGRAM.first + tf.argmin(due_ranks, axis=1, output_type=tf.int32)[:, None]
+    shift = tf.where(steps_left <= TIME_SHIFT.size, TIME_SHIFT.first + steps_left - 1, -1)
+    leads = tf.where(steps_left > 0, shift, tf.where(next_rank < NEVER, next_program, -1))
+    joined = tf.reduce_logsumexp([logits, passing], axis=0)
+    return tf.where(tf.range(PAD + 1) == leads, joined, logits)

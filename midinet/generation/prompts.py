@@ -15,7 +15,7 @@ import numpy as np
 from midinet.codec.decoding import elapsed_steps, tokens_to_notes
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
+from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, PAD, PROGRAM, STEP_MS
 from midinet.data.corpus import open_corpus
 from midinet.errors import OptionError
 from midinet.generation.accompaniment import KeptPart, open_kept_part
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from midinet.generation.request import Request
 
 DEFAULT_SEED_LENGTH = 512  # tokens, the recipe of 2021
+_MIN_BAND = 4  # such as drums, a bass, chords and a melody
 
 
 class SeedLength(NamedTuple):
@@ -64,6 +65,14 @@ def up_to_last_event(tokens: np.ndarray) -> np.ndarray:
     return tokens[: events[-1] + 1] if len(events) else tokens[:0]
 
 
+def programs_of_notes(tokens: np.ndarray) -> np.ndarray:
+    """The program of each NOTE_ON."""
+    is_program = PROGRAM.holds(tokens)
+    last = np.maximum.accumulate(np.where(is_program, np.arange(len(tokens)), -1))
+    last = last[NOTE_ON.holds(tokens)]
+    return np.where(last < 0, 0, tokens[last].astype(int) - PROGRAM.first)
+
+
 def time_ms(tokens: np.ndarray) -> np.ndarray:
     """The time behind each token `(.., T)`, in milliseconds from before the first."""
     return elapsed_steps(tokens) * STEP_MS
@@ -78,6 +87,8 @@ class Prompt(NamedTuple):
         tempo_map: where its beats lie, if that is known; time 0 is the first token's.
         grid_share: the share of the whole song's onsets on the grid of that map.
         kept: the part of a song that the piece, which then has no tokens yet, accompanies.
+        num_instruments: how many the whole song has that the model can hear; 0 for a piece from
+            nothing.
     """
 
     tokens: np.ndarray
@@ -85,6 +96,16 @@ class Prompt(NamedTuple):
     tempo_map: TempoMap | None = None
     grid_share: float = 0.0
     kept: KeptPart | None = None
+    num_instruments: int = 0
+
+    @property
+    def max_instruments(self) -> int | None:
+        """How many may be composed if nobody says it: as many as the song has, or as it has beside
+        the kept ones, but then up to four in any case; None: any number.
+        """
+        if self.kept is None:
+            return self.num_instruments or None
+        return max(_MIN_BAND, self.kept.num_left_out)
 
     @property
     def origin(self) -> str:
@@ -120,7 +141,8 @@ def open_prompt(request: Request, codec: CodecSettings) -> Prompt:
         prompt = Prompt(nothing, str(request.accompany), tempo_map, kept.grid_share, kept)
     else:
         prompt = Prompt(np.empty(0, np.uint16), "")
-    return prompt._replace(tokens=request.seed_cut.cut(prompt.tokens))
+    count = len(np.unique(programs_of_notes(prompt.tokens)))
+    return prompt._replace(tokens=request.seed_cut.cut(prompt.tokens), num_instruments=count)
 
 
 def open_song(dataset: str | Path, name: str | None, codec: CodecSettings, seed: int) -> Prompt:

@@ -11,8 +11,7 @@ import numpy as np
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import NUM_PROGRAMS, melodic_substitute
 from midinet.errors import OptionError
-from midinet.generation.accompaniment import KeptPart
-from midinet.generation.prompts import SeedLength, time_ms
+from midinet.generation.prompts import Prompt, SeedLength, time_ms
 from midinet.generation.settings import (
     PLAIN_FREEDOM,
     Freedom,
@@ -95,6 +94,7 @@ class Request:
     seed: int
     num: int
     instruments: str | None
+    max_instruments: int | None
     max_silence: float
     max_note: float
     output: str | Path
@@ -130,7 +130,9 @@ class Request:
         self._players = None if self.instruments is None else find_instruments(self.instruments)
         silence_ms = _to_ms("max_silence", self.max_silence)
         note_ms = _to_ms("max_note", self.max_note)
-        rules = GrammarRules(None, silence_ms, note_ms, may_end=not self.full_length)
+        rules = GrammarRules(
+            None, silence_ms, note_ms, not self.full_length, max_programs=self.max_instruments
+        )
         self._settings = SamplingSettings(seed=self.seed, rules=rules)
         self._with_freedom(PLAIN_FREEDOM)  # finds impossible values before the model is opened
         self.tempo = parse_bpm(self.bpm)
@@ -153,28 +155,37 @@ class Request:
         return dataclasses.replace(self._settings, **values)
 
     def settings_for(
-        self, codec: CodecSettings, kept: KeptPart | None, hears_state: bool
+        self, codec: CodecSettings, prompt: Prompt, hears_state: bool
     ) -> SamplingSettings:
-        """How to sample tokens that mean what `codec` says, from a model that hears the state of
-        the music or does not.
+        """How to sample tokens.
+
+        Args:
+            codec: what they mean.
+            prompt: what the pieces go on from, or accompany. Where the caller limits neither which
+                instruments play nor how many, its number does.
+            hears_state: whether the model hears the state of the music.
 
         Raises:
             OptionError: only percussion may play, of which the model knows nothing; or only
                 instruments that are kept.
         """
         settings = self._with_freedom(default_freedom(hears_state))
+        kept = prompt.kept
         kept_programs = set() if kept is None else kept.token_programs(codec)
         if len(kept_programs) == NUM_PROGRAMS:
             raise OptionError("keep: all instruments are kept, so that none is left to join them")
+        rules = settings.rules or GrammarRules()
         if self._players is None:
-            return settings
+            most = self.max_instruments or prompt.max_instruments
+            return dataclasses.replace(
+                settings, rules=dataclasses.replace(rules, max_programs=most)
+            )
         programs = _as_programs(*self._players, codec)
         if not set(programs) - kept_programs:
             raise OptionError(
                 f"instruments: {self.instruments} is kept already, so name others to join it"
             )
-        rules = dataclasses.replace(settings.rules or GrammarRules(), programs=programs)
-        return dataclasses.replace(settings, rules=rules)
+        return dataclasses.replace(settings, rules=dataclasses.replace(rules, programs=programs))
 
 
 def _as_programs(programs: list[int], percussion: bool, codec: CodecSettings) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ class GrammarRules:
 
     Attributes:
         programs: the programs that may play notes, as the codec writes them; None: all.
+        max_programs: how many different ones of them may play in a piece; None: all.
         max_silence_ms: longest time in which nothing sounds, in milliseconds.
         max_note_ms: longest note, in milliseconds; percussion has no length.
         may_end: whether a piece may end by itself.
@@ -31,12 +32,15 @@ class GrammarRules:
     max_silence_ms: int = 3_000
     max_note_ms: int = 20_000
     may_end: bool = True
+    max_programs: int | None = None
 
     def __post_init__(self) -> None:
         if self.programs is not None and not self.programs:
             raise OptionError("instruments: at least one must be allowed to play")
         if self.programs is not None and not all(0 <= p < NUM_PROGRAMS for p in self.programs):
             raise OptionError(f"instruments: programs are 0 to {NUM_PROGRAMS - 1}")
+        if self.max_programs is not None and self.max_programs < 1:
+            raise OptionError(f"max_instruments is {self.max_programs}: it must be at least 1")
         for name, value in (
             ("max_silence", self.max_silence_ms),
             ("max_note", self.max_note_ms),

@@ -163,6 +163,14 @@ def test_a_piece_goes_on_from_a_song_and_may_include_it(compose, dataset):
     )
 
 
+def test_a_continuation_has_as_many_instruments_as_its_song(compose, dataset):
+    options = {"dataset": dataset, "song": "song 03", "seed_length": 20, "inclusive": True}
+    for more, most in (({}, 4), ({"max_instruments": 6}, 6)):
+        notes = read_midi(compose(600, full_length=True, **options, **more)[0])
+        players = len(np.unique(notes.program[~notes.is_drum])) + notes.is_drum.any()
+        assert players == most, "a model that knows nothing would take all"
+
+
 def test_a_part_of_a_songs_name_will_do_and_a_wrong_one_is_explained(compose, dataset):
     (path,) = compose(20, dataset=dataset, song="SONG 05")
     assert "song 05.mid" in text_of(path)

@@ -185,6 +185,24 @@ def test_only_the_chosen_instruments_play_and_the_seeds_others_may_end_their_not
     assert possible == {off(40), play(0), play(4), DRUMS}
 
 
+def test_once_enough_instruments_have_played_no_other_joins_them():
+    rules = GrammarRules(max_programs=2)
+    one = [play(9), loud(), on(60), wait(10), off(60)]
+    assert {play(40), DRUMS} <= allowed_after(one, rules)
+    two = [*one, play(40), on(50), wait(10), play(9), on(60), wait(10)]
+    assert PROGRAM.first + 40 in allowed_after(two, rules)
+    assert {token for token in allowed_after(two, rules) if PROGRAM.holds(token)} == {play(40)}
+
+
+def test_a_seed_of_more_instruments_than_may_play_keeps_them():
+    limits = grammar.to_tensors(GrammarRules(max_programs=1), DRUM_PROGRAM)
+    seed = np.array([loud(), on(60), play(9), on(40), wait(1)], np.uint16)
+    state = grammar.state_after_prompts([seed], limits)
+    possible = np.flatnonzero(grammar.allowed_tokens(state, limits)[0])
+    assert [token for token in possible if PROGRAM.holds(token)] == [play(0)]
+    assert on(41) in possible
+
+
 def test_without_a_drum_program_events_of_one_time_come_in_any_order():
     before = [play(9), loud(), on(60), on(40)]
     possible = allowed_after(before, drum_program=None)
@@ -270,6 +288,7 @@ def longest_silence_ms(notes):
 
 FREE = GrammarRules(may_end=False)
 TIGHT = GrammarRules((0, 40, DRUM_PROGRAM), max_silence_ms=30, max_note_ms=40, may_end=False)
+DUO = GrammarRules(max_silence_ms=150, max_note_ms=100, may_end=False, max_programs=2)
 DRUMS_ONLY = GrammarRules((DRUM_PROGRAM,), max_silence_ms=150, may_end=False)
 LAST_PROGRAM = GrammarRules((127,), max_silence_ms=10, max_note_ms=10, may_end=False)
 
@@ -278,6 +297,7 @@ LAST_PROGRAM = GrammarRules((127,), max_silence_ms=10, max_note_ms=10, may_end=F
     ("kind", "rules"),
     [
         *((kind, rules) for kind in KINDS for rules in (FREE, TIGHT)),
+        *((kind, DUO) for kind in ("constant", "random 3", "random 100", "loves programs")),
         *((kind, DRUMS_ONLY) for kind in ("constant", "random 100", "only time")),
         *((kind, LAST_PROGRAM) for kind in ("constant", "only notes", "not a number")),
     ],
@@ -298,6 +318,9 @@ def test_whatever_the_weights_the_music_encodes_back_to_its_tokens(model, kind, 
         lasts = (notes.end_ms - notes.start_ms)[~notes.is_drum]
         assert lasts.max(initial=0) <= rules.max_note_ms + STEP_MS  # the step of the cut
         assert longest_silence_ms(notes) <= rules.max_silence_ms
+        if rules.max_programs is not None:
+            melodic = np.unique(notes.program[~notes.is_drum])
+            assert len(melodic) + notes.is_drum.any() <= rules.max_programs
         if rules.programs is not None:
             assert set(notes.program[~notes.is_drum].tolist()) <= set(rules.programs)
             assert DRUM_PROGRAM in rules.programs or not notes.is_drum.any()

@@ -8,7 +8,7 @@ import pytest
 from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import DRUM_PROGRAM, STEP_MS, VOCAB_SIZE
+from midinet.codec.vocabulary import DRUM_PROGRAM, STEP_MS, TIME_SHIFT, VOCAB_SIZE
 from midinet.generation.kept_events import to_kept_events
 from midinet.generation.sampling import stream, trim_at_pad
 from midinet.generation.settings import GrammarRules, SamplingSettings
@@ -81,18 +81,21 @@ def check(tokens, part, rules):
 
 
 FEW = GrammarRules(FREE_PROGRAMS, max_silence_ms=300, max_note_ms=500)
+DUO = GrammarRules(None, max_silence_ms=300, max_note_ms=500, max_programs=2)
 TIGHT = GrammarRules(FREE_PROGRAMS, max_silence_ms=30, max_note_ms=40, may_end=False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rules", [FEW, TIGHT], ids=["few", "tight"])
+@pytest.mark.parametrize("rules", [FEW, DUO, TIGHT], ids=["few", "duo", "tight"])
 def test_whatever_the_weights_every_kept_note_is_there_and_no_other(model, kind, rules):
     set_weights(model, kind)
     part = random_part(sum(map(ord, kind)))
     for tokens in accompany(model, part, rules):
         assert len(tokens) < 8000, "a piece ends with the last kept event"
         composed = check(tokens, part, rules)
-        assert len(composed)
+        assert len(composed) or kind != "only notes"
+        players = len(np.unique(composed.program[~composed.is_drum])) + composed.is_drum.any()
+        assert players <= (rules.max_programs or len(FREE_PROGRAMS))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -104,6 +107,26 @@ def test_any_part_can_be_kept(model, seed):
     rules = GrammarRules(tuple({*FREE_PROGRAMS, *kept_programs, DRUM_PROGRAM}), 400, 700)
     for tokens in accompany(model, part, rules):
         check(tokens, part, rules)
+
+
+def test_a_model_that_lets_time_pass_lets_kept_events_pass_too(model):
+    """Else it would compose the more notes, the closer kept events are to each other."""
+    set_weights(model, "constant")
+    bias = np.zeros(VOCAB_SIZE, np.float32)
+    bias[TIME_SHIFT.first + 49] = 12
+    model.weights_by_name()["logits/bias"].assign(bias)
+    count = 60
+    start = 20.0 * np.arange(count)
+    part = Notes(
+        start,
+        start + STEP_MS,
+        np.resize([9, 73], count).astype(np.uint8),
+        np.full(count, 60, np.uint8),
+        np.full(count, 80, np.uint8),
+        np.zeros(count, bool),
+    )
+    (tokens,) = accompany(model, part, GrammarRules(max_silence_ms=500))
+    assert len(check(tokens, part, GrammarRules())) < 10
 
 
 def test_percussion_can_be_composed_for_melodies_and_melodies_for_percussion(model):

@@ -6,6 +6,7 @@ import pytest
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import DRUM_PROGRAM, TIME_SHIFT
 from midinet.errors import OptionError
+from midinet.generation.prompts import Prompt
 from midinet.generation.request import Limit, Request
 
 DEFAULTS = {
@@ -26,6 +27,7 @@ DEFAULTS = {
     "seed": 3,
     "num": 1,
     "instruments": None,
+    "max_instruments": None,
     "max_silence": 3.0,
     "max_note": 20.0,
     "bpm": None,
@@ -37,6 +39,9 @@ DEFAULTS = {
     "soundfont": None,
     "progress": False,
 }
+
+
+NOTHING = Prompt(np.empty(0, np.uint16), "")
 
 
 def test_a_limit_in_seconds_ends_when_every_piece_is_long_enough_or_has_ended():
@@ -66,21 +71,38 @@ def test_a_limit_cuts_what_comes_after_its_time():
 )
 def test_instruments_become_the_programs_of_the_codec(instruments, drum_program, programs):
     request = Request(**{**DEFAULTS, "instruments": instruments})
-    settings = request.settings_for(CodecSettings(drum_program), None, True)
+    settings = request.settings_for(CodecSettings(drum_program), NOTHING, True)
     assert settings.rules.programs == programs
     assert settings.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("num_instruments", "options", "most"),
+    [
+        (0, {}, None),
+        (5, {}, 5),
+        (5, {"max_instruments": 2}, 2),
+        (0, {"max_instruments": 2}, 2),
+        (5, {"instruments": "strings"}, None),
+        (5, {"instruments": "strings", "max_instruments": 2}, 2),
+    ],
+)
+def test_as_many_instruments_play_as_the_song_has(num_instruments, options, most):
+    prompt = NOTHING._replace(num_instruments=num_instruments)
+    settings = Request(**{**DEFAULTS, **options}).settings_for(CodecSettings(), prompt, True)
+    assert settings.rules.max_programs == most
 
 
 def test_percussion_alone_is_nothing_for_a_model_that_knows_none():
     request = Request(**{**DEFAULTS, "instruments": "drums"})
     with pytest.raises(OptionError, match="knows no percussion"):
-        request.settings_for(CodecSettings(None), None, True)
+        request.settings_for(CodecSettings(None), NOTHING, True)
 
 
 def test_the_default_freedom_suits_the_model():
     def freedom(hears_state, **options):
         request = Request(**{**DEFAULTS, **options})
-        settings = request.settings_for(CodecSettings(), None, hears_state)
+        settings = request.settings_for(CodecSettings(), NOTHING, hears_state)
         return settings.top_k, settings.temperature, settings.top_p
 
     assert freedom(True) == (12, 1.2, 0.98)
