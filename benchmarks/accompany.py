@@ -178,6 +178,7 @@ MEASURES: dict[str, Callable[[Case, Notes], float]] = {
     "on the beats": beat_share,
     "where it rests (log2)": rest_change,
     "instruments": num_instruments,
+    "notes per second": lambda case, notes: len(notes) / case.kept.end_ms.max() * 1000,
 }
 
 

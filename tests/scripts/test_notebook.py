@@ -31,7 +31,7 @@ parameters = midinet.Parameters(
 @pytest.fixture
 def notebook() -> nbformat.NotebookNode:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    for name in ("DEMO_SECONDS", "SECONDS", "EPOCHS"):
+    for name in ("DEMO_SECONDS", "TUNE_SECONDS", "SECONDS", "EPOCHS"):
         fill_in(notebook, name, 1)
     find(notebook, "EPOCHS = ").source += TINY_MODEL
     return notebook
@@ -69,11 +69,11 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> None:
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": folder}}).execute()
 
 
-def up_to(notebook: nbformat.NotebookNode, text: str, but: str) -> nbformat.NotebookNode:
-    """The notebook up to the cell with this text, without another one that takes its time."""
+def up_to(notebook: nbformat.NotebookNode, text: str) -> nbformat.NotebookNode:
+    """The notebook up to the cell with this text, without what the demo model composes."""
     end = notebook.cells.index(find(notebook, text)) + 1
-    left_out = find(notebook, but)
-    notebook.cells = [cell for cell in notebook.cells[:end] if cell is not left_out]
+    left_out = [find(notebook, name) for name in ("\nDEMO_SECONDS = ", "\nTUNE_SECONDS = ")]
+    notebook.cells = [cell for cell in notebook.cells[:end] if cell not in left_out]
     return notebook
 
 
@@ -97,19 +97,20 @@ def test_runs_from_top_to_bottom(notebook, folder):
 
     assert "is resumed after 1 epochs" in printed(notebook)
     assert count(notebook, "image/png") == 2  # the curves twice
-    # the demo's piece, a song, three new pieces
-    assert count(notebook, "<iframe") == 5
+    # the demo's piece, one that accompanies it, a song, three new pieces
+    assert count(notebook, "<iframe") == 6
+    assert re.search(r"\.mid has .*; kept: ", printed(notebook))
     assert len(nbformat.writes(notebook)) < 8_000_000
     made = folder / "midinet_notebook"
     pieces = [path for path in (made / "output").glob("*.mid") if path.stem != "a song"]
-    assert len(pieces) == 4
+    assert len(pieces) == 5
     assert sorted(path.name for path in folder.iterdir()) == ["midinet_notebook", "old songs"]
 
 
 def test_learns_from_an_archive(notebook, folder):
     shutil.make_archive(str(folder / "old songs" / "all"), "zip", folder / "old songs" / "by me")
     fill_in(notebook, "ARCHIVE", r"old songs\all.zip")
-    run(up_to(notebook, "open_corpus", but="DEMO_SECONDS"), folder)
+    run(up_to(notebook, "open_corpus"), folder)
     assert "12 songs" in printed(notebook)
     assert "Warning" not in printed(notebook)
 
@@ -117,7 +118,7 @@ def test_learns_from_an_archive(notebook, folder):
 def test_plays_without_fluidsynth(notebook, folder):
     fill_in(notebook, "MIDI_FOLDER", "old songs")
     notebook.cells.insert(0, nbformat.v4.new_code_cell("import os; os.environ['PATH'] = ''"))
-    run(up_to(notebook, "SONG = ", but="DEMO_SECONDS"), folder)
+    run(up_to(notebook, "SONG = "), folder)
     assert count(notebook, "<iframe") == 1
     assert printed(notebook).splitlines()[-1].startswith("It begins with the tokens")
 
@@ -125,7 +126,7 @@ def test_plays_without_fluidsynth(notebook, folder):
 def test_a_mistake_is_one_line(notebook, folder):
     fill_in(notebook, "MIDI_FOLDER", r"C:\Users\new songs")
     with pytest.raises(CellExecutionError):
-        run(up_to(notebook, "open_corpus", but="DEMO_SECONDS"), folder)
+        run(up_to(notebook, "open_corpus"), folder)
     last = notebook.cells[-1].outputs
     assert [output.output_type for output in last] == ["stream"]
     assert last[0].text.count("\n") == 1
