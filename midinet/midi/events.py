@@ -21,6 +21,7 @@ Source of the format: "Standard MIDI-File Format Spec. 1.1", MIDI Manufacturers 
 
 from __future__ import annotations
 
+from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -31,41 +32,41 @@ META, SYSEX = 0xFF, 0xF0
 _META_END_OF_TRACK = 0x2F
 _ESCAPE = 0xF7
 
-_STOP = np.int64(1) << 60  # a cursor beyond the end of any file
+_STOP = 1 << 60  # a cursor beyond the end of any file
 _DOUBLINGS = 3
-_LEAP_EVENTS = 1 << _DOUBLINGS
-_WINDOW_BYTES = 1 << 13  # so that the tables of a window stay in the processor's cache
-_DELTA_BYTES = 4  # of the longest delta time
+_WINDOW_BYTES = 32_000  # so that two cursors per position, and those just beyond, have 16 bits
+_QUANTITY_BYTES = 4  # of the longest delta time or length
+_HAS_LENGTH = 0x80  # larger than any advance
 
 
-def _cursors_after_status(num_modes: int) -> np.ndarray:
-    """The cursor after an event whose status byte stands at 0, where that byte alone decides.
+def _advances(num_modes: int, mode: int) -> bytes:
+    """How far an event's status byte moves the cursor, for each status byte.
 
     A cursor is num_modes times a position plus a mode. The mode is 1 after a status with one data
     byte, which running status would repeat, and 0 otherwise; with num_modes 1 it is always 0.
     Cursors grow along a track.
 
+    Args:
+        num_modes: 1 or 2.
+        mode: the mode before the event.
+
     Returns:
-        `(num_modes, 256)`: row by the mode before the event, column by the status byte.
+        A table of 256 advances; _HAS_LENGTH stands for those that a length in the event decides.
     """
-    sizes = np.ones(256, np.int64)
+    sizes = np.ones(256, np.uint8)
     sizes[0x80:0xF0] = 3
     sizes[0xC0:0xE0] = 2
     sizes[[0xF1, 0xF3]] = 2  # quarter frame, song select
     sizes[0xF2] = 3  # song position
-    mode = np.arange(num_modes)[:, None]
-    cursors = num_modes * sizes + mode
-    cursors[:, :0x80] = num_modes * (2 - mode) + mode  # running status: this is a data byte
-    cursors[:, 0x80:0xF0] -= mode
-    cursors[:, 0xC0:0xE0] += num_modes - 1
-    return cursors
+    sizes[:0x80] = 2 - mode  # running status: this is a data byte
+    advances = sizes * num_modes
+    advances[0x80:0xF0] -= mode
+    advances[0xC0:0xE0] += num_modes - 1
+    advances[[META, SYSEX, _ESCAPE]] = _HAS_LENGTH
+    return advances.tobytes()
 
 
-_CURSORS_AFTER_STATUS = {num_modes: _cursors_after_status(num_modes) for num_modes in (1, 2)}
-_CURSORS = {
-    num_modes: np.arange(0, num_modes * (_WINDOW_BYTES + _DELTA_BYTES), num_modes)
-    for num_modes in (1, 2)
-}
+_ADVANCES = {1: [_advances(1, 0)], 2: [_advances(2, 0), _advances(2, 1)]}
 
 
 class Events(NamedTuple):
@@ -107,7 +108,7 @@ def _gather(data: np.ndarray, tracks: list[tuple[int, int]], at: np.ndarray) -> 
 
     Args:
         data, tracks: as in `find_events`.
-        at: `(N,)` the positions of the events; overwritten.
+        at: `(N,)` the positions of the events.
 
     Returns:
         The events, and whether running status repeats a status with one data byte.
@@ -116,12 +117,10 @@ def _gather(data: np.ndarray, tracks: list[tuple[int, int]], at: np.ndarray) -> 
     events_in_track = first_of_track[1:] - first_of_track[:-1]
 
     # In place where possible: a file of nothing but running status has millions of events.
-    tick, delta_size = read_variable(data, at)
+    tick, at = read_variable(data, at)
     np.cumsum(tick, out=tick)
     tick -= np.append(0, tick)[first_of_track[:-1]].repeat(events_in_track)
 
-    at += delta_size
-    del delta_size
     status = data.take(at)
     is_explicit = status >= 0x80
     one_byte_runs = False
@@ -140,22 +139,25 @@ def _gather(data: np.ndarray, tracks: list[tuple[int, int]], at: np.ndarray) -> 
 
 
 def read_variable(data: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reads variable-length quantities at any positions: returns their values and byte counts."""
-    byte = data.take(at)
-    value = (byte & 0x7F).astype(np.int64)
-    size = np.ones(len(at), np.int64)
-    longer = np.flatnonzero(byte >= 0x80)
-    next_at = at[longer]
-    for _ in range(3):
+    """Reads variable-length quantities.
+
+    Args:
+        data: `(bytes,)` uint8.
+        at: `(N,)` the positions at which they begin.
+
+    Returns:
+        `(N,)` their values, and `(N,)` the positions after them, both int64.
+    """
+    byte, after = data.take(at), at + 1
+    value, longer = (byte & 0x7F).astype(np.int64), np.flatnonzero(byte >= 0x80)
+    for _ in range(_QUANTITY_BYTES - 1):
         if not len(longer):
             break
-        next_at += 1
-        byte = data.take(next_at)
+        byte = data.take(after[longer])
         value[longer] = value[longer] << 7 | byte & 0x7F
-        size[longer] += 1
-        has_more = byte >= 0x80
-        longer, next_at = longer[has_more], next_at[has_more]
-    return value, size
+        after[longer] += 1
+        longer = longer[byte >= 0x80]
+    return value, after
 
 
 def _positions(data: np.ndarray, tracks: list[tuple[int, int]], num_modes: int) -> np.ndarray:
@@ -179,23 +181,20 @@ def _positions(data: np.ndarray, tracks: list[tuple[int, int]], num_modes: int) 
 
 
 class _Window:
-    """The events that begin in a part of the file, from position `low` up to `high`."""
+    """The events that begin in a part of the file, from position `low` up to `high`.
+
+    Cursors inside the window count from its beginning.
+    """
 
     def __init__(self, data: np.ndarray, low: int, high: int, num_modes: int) -> None:
         self.low, self.high = low, high
         self._num_modes = num_modes
-        self._base = num_modes * low  # cursors inside the window count from here
-        self._size = num_modes * (high - low)
-        next_cursor = _next_cursors(data, low, high, num_modes)
-        # One cursor, which leads to itself, stands for everything beyond the window.
-        self._next_inside = np.minimum(next_cursor, self._size)
-        leap = self._next_inside
+        next_cursor, self._ends_beyond = _next_cursors(data, low, high, num_modes)
+        self._leaps = [next_cursor]  # by 1, 2, 4, 8 events
         for _ in range(_DOUBLINGS):
-            leap = leap.take(leap)
-        # Memoryviews, since reading single elements of arrays is slow.
-        self._next, self._leap = next_cursor.data, leap.data
-        self._visited: list[int] = []  # every eighth cursor, of all tracks
-        self._stops: list[tuple[int, int]] = []  # per walk: a bound of its cursors, len(visited)
+            self._leaps.append(self._leaps[-1].take(self._leaps[-1]))
+        self._visited = array("H")  # every eighth cursor, of all tracks
+        self._ends: list[tuple[int, int]] = []  # per walk: len(visited), events after the last
 
     def walk(self, cursor: int, limit: int) -> int:
         """Visits the events of a track from a cursor up to the end of the window or the limit.
@@ -203,65 +202,74 @@ class _Window:
         Returns:
             The first cursor beyond.
         """
-        visited, next_cursor, leap = self._visited, self._next, self._leap
-        at, bound = cursor - self._base, min(limit - self._base, self._size)
+        base = self._num_modes * self.low
+        visited = self._visited
+        # Memoryviews, since reading single elements of arrays is slow.
+        next_cursor, leap = self._leaps[0].data, self._leaps[-1].data
+        at, bound = cursor - base, min(limit - base, self._num_modes * (self.high - self.low))
         while at < bound:
             visited.append(at)
             at = leap[at]
-        last = visited[-1]
+        last, count = visited[-1], 1
         while next_cursor[last] < bound:
-            last = next_cursor[last]
-        following = next_cursor[last] + self._base
+            last, count = next_cursor[last], count + 1
+        following = base + self._ends_beyond.get(last, next_cursor[last])
         is_cut_off = limit + self._num_modes <= following < _STOP
-        self._stops.append((last + (not is_cut_off), len(visited)))
+        self._ends.append((len(visited) - 1, count - is_cut_off))
         return following
 
     def positions(self) -> np.ndarray:
         """The positions at which the visited events begin, ascending."""
-        cursors = np.empty((_LEAP_EVENTS, len(self._visited)), np.int64)
-        cursors[0] = self._visited
-        for event in range(1, _LEAP_EVENTS):
-            cursors[event] = self._next_inside.take(cursors[event - 1])
-        stops, visits = np.array(self._stops).T
-        visits[1:] -= visits[:-1].copy()
-        kept: np.ndarray = cursors.T[(cursors < stops.repeat(visits)).T]
-        return (kept + self._base) // self._num_modes
+        cursors = np.frombuffer(self._visited, np.uint16)[:, None]
+        for leap in self._leaps[:-1]:
+            cursors = np.concatenate((cursors, leap.take(cursors)), axis=1)
+        is_visited = np.ones(cursors.shape, bool)
+        for last, count in self._ends:
+            is_visited[last, count:] = False
+        mode_bits = self._num_modes - 1
+        return self.low + (cursors[is_visited].astype(np.int64) >> mode_bits)
 
 
-def _next_cursors(data: np.ndarray, low: int, high: int, num_modes: int) -> np.ndarray:
+def _next_cursors(
+    data: np.ndarray, low: int, high: int, num_modes: int
+) -> tuple[np.ndarray, dict[int, int]]:
     """For each cursor in a window, the cursor after an event that begins there.
 
     Returns:
-        `(num_modes * (high - low) + 1,)` cursors counted from the beginning of the window; the
-        last entry is for the cursor that stands for everything beyond the window.
+        `(num_modes * (high - low) + LOOKAHEAD_BYTES,)` uint16: cursors counted from the beginning
+        of the window. Those beyond its end lead to themselves; and the end stands for all that are
+        too far beyond it. These are in the dictionary, by the cursor they follow.
     """
     size = high - low
     block = data[low : high + LOOKAHEAD_BYTES]
-    head = block[: size + _DELTA_BYTES]  # the status byte comes after the delta time
-    system = np.flatnonzero(head >= 0xF0)
-    kind = block[system]
-    is_meta = kind == META
-    ends_track = system[is_meta & (block[system + 1] == _META_END_OF_TRACK)]
-    has_length = is_meta | (kind == SYSEX) | (kind == _ESCAPE)
-    with_length, length_at = system[has_length], (system + 1 + is_meta)[has_length]
-    length, length_size = read_variable(block, length_at)
-    end_of_payload = length_at + length_size + length
-
-    is_long = block >= 0x80
-    long_delta = np.flatnonzero(is_long[:size])  # delta times of more than one byte
-    has_third = is_long[long_delta + 1]
-    status_after_long_delta = long_delta + 2 + has_third + (has_third & is_long[long_delta + 2])
-
-    following = np.empty(num_modes * size + 1, np.int64)
-    following[-1] = _STOP
-    base = _CURSORS[num_modes][: len(head)]
-    for mode, cursor_after_status in enumerate(_CURSORS_AFTER_STATUS[num_modes]):
-        after = cursor_after_status.take(head)  # by the position of the status byte
-        after += base
+    head = block[: size + _QUANTITY_BYTES]  # the status byte comes after the delta time
+    is_longer = (head[:-2] >= 0x80).view(np.uint8)  # 1 where a delta time has more bytes
+    following = np.arange(num_modes * size + LOOKAHEAD_BYTES, dtype=np.uint16)
+    beyond: dict[int, int] = {}
+    for mode, advances in enumerate(_ADVANCES[num_modes]):
+        # First as if every delta time had one byte. Where it has more, what follows its first
+        # byte advances as far as a delta time that begins there.
+        status_advance = np.frombuffer(head.tobytes().translate(advances), np.uint8)
+        advance = status_advance[1:] + num_modes
+        for _ in range(_QUANTITY_BYTES - 1):
+            advance[:-1] += is_longer * (advance[1:] - advance[:-1] + num_modes)
+        advance = advance[:size]
+        by_position = following[mode : num_modes * size : num_modes]
+        by_position += advance
+        at = np.flatnonzero(advance >= _HAS_LENGTH)
+        status_at = at + (advance[at] - _HAS_LENGTH) // num_modes
         # Real files continue running status after a meta event, though they should not.
-        after[with_length] = num_modes * end_of_payload + mode
-        after[ends_track] = _STOP
-        by_position = following[mode:-1:num_modes]
-        by_position[:] = after[1 : size + 1]
-        by_position[long_delta] = after.take(status_after_long_delta)
-    return following
+        ends = num_modes * _ends_of_payload(block, status_at) + mode
+        by_position[at] = np.minimum(ends, num_modes * size)
+        far = np.flatnonzero(ends > num_modes * size)
+        beyond.update(zip((num_modes * at[far] + mode).tolist(), ends[far].tolist(), strict=True))
+    return following, beyond
+
+
+def _ends_of_payload(block: np.ndarray, status_at: np.ndarray) -> np.ndarray:
+    """Where events end that say their length; _STOP for an end of a track."""
+    is_meta = block[status_at] == META
+    length, end = read_variable(block, status_at + 1 + is_meta)
+    end += length
+    end[is_meta & (block[status_at + 1] == _META_END_OF_TRACK)] = _STOP
+    return end

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from midinet.midi.channel_events import CHANNEL_BIT, CONTROL, RESET_CONTROLLERS, ChannelEvents
+from midinet.midi.channel_events import CONTROL, RESET_CONTROLLERS, ChannelEvents
 from midinet.midi.pairing import PairedNotes
 
 _VOLUME, _EXPRESSION = 7, 11
 _DEFAULT_VOLUME, _DEFAULT_EXPRESSION = 100, 127
-_CHANGES_LOUDNESS = np.zeros(128, bool)
-_CHANGES_LOUDNESS[[_VOLUME, _EXPRESSION, RESET_CONTROLLERS]] = True
 
 
 def heard_velocity(events: ChannelEvents, notes: PairedNotes) -> np.ndarray:
@@ -31,64 +29,30 @@ def heard_velocity(events: ChannelEvents, notes: PairedNotes) -> np.ndarray:
     Source: MIDI Association, General MIDI System Level 2, on controllers 7 and 11; RP-015, on what
     resetting the controllers (121) leaves alone: it resets the expression, not the volume.
     """
-    velocity: np.ndarray = events.second[notes.on]
-    is_change = (events.status & 0xF0 == CONTROL) & _CHANGES_LOUDNESS.take(events.first)
-    if not is_change.any():
+    velocity: np.ndarray = events.second.take(notes.on)
+    is_control = events.status & 0xF0 == CONTROL
+    is_volume = is_control & (events.first == _VOLUME)
+    is_expression = is_control & (events.first == _EXPRESSION)
+    if not is_volume.any() and not is_expression.any():
         return velocity
-    key, product = _products(events, np.flatnonzero(is_change))
-    channel_key = events.channel[notes.on].astype(np.int64) << CHANNEL_BIT
-    at = key.searchsorted(channel_key | notes.on + 1) - 1
-    factor = product[at]
+    is_reset = is_control & (events.first == RESET_CONTROLLERS)
+    volume = events.current(is_volume, events.second, _DEFAULT_VOLUME)
+    is_expression |= is_reset
+    expression = np.where(is_reset, np.uint8(_DEFAULT_EXPRESSION), events.second)
+    expression = events.current(is_expression, expression, _DEFAULT_EXPRESSION)
+    product = volume.astype(np.int64) * expression
 
+    factor = product.take(notes.on)
     silent = np.flatnonzero(factor == 0)
     if len(silent):
-        last = key.searchsorted(channel_key[silent] | notes.end[silent] + 1) - 1
-        audible = _next(product > 0)[at[silent]]
-        is_heard = audible <= last
-        silent, audible, last = silent[is_heard], audible[is_heard], last[is_heard]
-        fade_end = _next(np.append(product[1:] < product[:-1], True))[audible]
-        factor[silent] = product[np.minimum(fade_end, last)]
+        on, end = notes.on[silent], notes.end[silent]
+        audible = events.following(product > 0)[on]
+        is_heard = audible < end
+        silent, on, end, audible = (part[is_heard] for part in (silent, on, end, audible))
+        fade_end = events.following(np.append(product[1:] < product[:-1], True))[audible]
+        end_of_channel = events.channel.searchsorted(events.channel[on], side="right")
+        factor[silent] = product[np.minimum(fade_end, np.minimum(end, end_of_channel) - 1)]
 
     largest = factor.max(initial=1)
     scaled = (2 * factor * velocity + largest) // (2 * largest)  # rounded
     return np.where(factor > 0, np.maximum(scaled, 1), 0).astype(np.uint8)
-
-
-def _products(events: ChannelEvents, changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Volume times expression of each channel over time.
-
-    Args:
-        events: the events of a song.
-        changes: which of them change a volume or an expression.
-
-    Returns:
-        Sorted keys, of a channel (above CHANNEL_BIT) and the event that changes the product, and
-        the product from there on. Each channel begins with its default.
-    """
-    defaults = np.full(events.num_channels, -1)
-    begins = np.arange(events.num_channels) << CHANNEL_BIT
-    key = np.append(begins, events.channel_keys(changes))
-    controller = np.append(defaults, events.first[changes])
-    value = np.append(defaults, events.second[changes])
-    order = np.argsort(key, kind="stable")
-    key, controller, value = key[order], controller[order], value[order]
-
-    is_default = controller < 0
-    volume = np.where(is_default, _DEFAULT_VOLUME, value)
-    expression = np.where(controller == _EXPRESSION, value, _DEFAULT_EXPRESSION)
-    latest_volume = _latest(is_default | (controller == _VOLUME))
-    latest_expression = _latest(controller != _VOLUME)
-    return key, volume[latest_volume] * expression[latest_expression]
-
-
-def _latest(is_marked: np.ndarray) -> np.ndarray:
-    """The last marked place up to each; the first place is marked."""
-    return np.maximum.accumulate(np.where(is_marked, np.arange(len(is_marked)), 0))
-
-
-def _next(is_marked: np.ndarray) -> np.ndarray:
-    """The first marked place from each on; the number of places if there is none."""
-    size = len(is_marked)
-    places = np.where(is_marked, np.arange(size), size)
-    following: np.ndarray = np.minimum.accumulate(places[::-1])[::-1]
-    return following

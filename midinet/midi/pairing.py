@@ -14,13 +14,13 @@ from midinet.midi.channel_events import (
     PROGRAM,
     RESET_CONTROLLERS,
     ChannelEvents,
-    ChannelMarks,
 )
 
+_DEFAULT_PROGRAM = 0
 _SUSTAIN, _SOSTENUTO = 64, 66
 _PEDAL_DOWN = 64  # the least value of a pedal's controller that holds
 _LATE_MS = 50.0  # a note-off this long after the latest stroke of its key ends all its notes
-_RADIX_CHANNELS = 512  # whose keys have 16 bits
+_RADIX_CHANNELS = 512  # so many channels have keys of 16 bits, which sort fast
 
 
 class PairedNotes(NamedTuple):
@@ -37,7 +37,7 @@ class PairedNotes(NamedTuple):
     program: np.ndarray
 
 
-def pair(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> PairedNotes:
+def pair(events: ChannelEvents, sustain: bool) -> PairedNotes:
     """Pairs note-ons with what ends them.
 
     Where a key is struck again while it still sounds, a note-off at least 50 ms after the latest
@@ -51,38 +51,36 @@ def pair(events: ChannelEvents, ms: np.ndarray, sustain: bool) -> PairedNotes:
 
     Args:
         events: the N events of a song.
-        ms: `(N + 1,)` their times in milliseconds, and the end of the song.
         sustain: whether pedals hold notes until they go up or the controllers are reset (121): the
             sustain pedal every note that is released, the sostenuto pedal the notes whose keys are
             down at the moment it is pressed.
     """
-    kind, channel = events.status & 0xF0, events.channel
+    kind, controller = events.status & 0xF0, events.first
+    is_note, is_control = kind <= NOTE_ON, kind == CONTROL
     is_on = (kind == NOTE_ON) & (events.second > 0)
-    notes, on = np.flatnonzero(kind <= NOTE_ON), np.flatnonzero(is_on)
-    controls = np.flatnonzero(kind == CONTROL)
-    controller = events.first[controls]
-    silencing = controls[(controller == ALL_SOUND_OFF) | (controller >= ALL_NOTES_OFF)]
-    end = np.full(len(kind), len(kind))
-    rank = None
-    if len(silencing):
-        silences = ChannelMarks(events, silencing)
-        end[on], rank = silences.following(on), silences.rank(notes)
-    key_type = np.uint16 if events.num_channels <= _RADIX_CHANNELS else np.uint32
-    key = np.left_shift(channel[notes], 7, dtype=key_type) | events.first[notes]
-    closed, closing = _match(key, rank, is_on[notes], ms[notes])
-    end[notes[closed]] = notes[closing]
-    end = end[on]
-    if sustain:
-        _apply_pedal(_SOSTENUTO, on, end, controls, events)
-        _apply_pedal(_SUSTAIN, on, end, controls, events)
+    silences = is_control & ((controller == ALL_SOUND_OFF) | (controller >= ALL_NOTES_OFF))
+    is_silenced = bool(silences.any())
 
-    change = ChannelMarks(events, np.flatnonzero(kind == PROGRAM)).latest(on)
-    program = np.append(events.first, np.uint8(0))[change]
-    return PairedNotes(on, end, program)
+    notes = np.flatnonzero(is_note)
+    key_type = np.uint16 if events.channel.max(initial=0) < _RADIX_CHANNELS else np.uint32
+    key = np.left_shift(events.channel.take(notes), 7, dtype=key_type) | events.first.take(notes)
+    num_silences = np.cumsum(silences).take(notes) if is_silenced else None
+    closed, closing = _match(key, num_silences, is_on.take(notes), events.ms, notes)
+    end = events.following(silences) if is_silenced else np.full(len(kind), len(kind))
+    end[closed] = closing
+
+    on = np.flatnonzero(is_on)
+    on = on.take(np.argsort(events.number.take(on), kind="stable"))
+    end = end.take(on)
+    if sustain:
+        _apply_pedal(_SOSTENUTO, on, end, is_control, events)
+        _apply_pedal(_SUSTAIN, on, end, is_control, events)
+    program = events.current(kind == PROGRAM, events.first, _DEFAULT_PROGRAM)
+    return PairedNotes(on, end, program.take(on))
 
 
 def _apply_pedal(
-    pedal: int, on: np.ndarray, end: np.ndarray, controls: np.ndarray, events: ChannelEvents
+    pedal: int, on: np.ndarray, end: np.ndarray, is_control: np.ndarray, events: ChannelEvents
 ) -> None:
     """Moves the ends of notes that are released while a pedal holds them.
 
@@ -90,63 +88,58 @@ def _apply_pedal(
         pedal: the pedal's controller.
         on: `(M,)` which of the N events is each note's note-on.
         end: `(M,)` which event ends each note, or N; changed in place.
-        controls: `(C,)` which events are controllers.
+        is_control: `(N,)` which events are controllers.
         events: all events.
     """
-    num_events = len(events.status)
-    controller, value = events.first[controls], events.second[controls]
-    is_pedal, is_sound_off = controller == pedal, controller == ALL_SOUND_OFF
-    is_down = is_pedal & (value >= _PEDAL_DOWN)
+    controller = events.first
+    is_pedal = is_control & (controller == pedal)
+    is_down = is_pedal & (events.second >= _PEDAL_DOWN)
     if not is_down.any():
         return
-    is_up = (is_pedal & ~is_down) | (controller == RESET_CONTROLLERS)
-    holds = np.zeros(num_events + 1, bool)
-    holds[controls[is_down]] = True
-    moves = controls[is_up | is_down]
-    if pedal == _SOSTENUTO:
-        moves = _without_repeats(moves, holds, events)
+    is_up = (is_pedal & ~is_down) | (is_control & (controller == RESET_CONTROLLERS))
+    moves = is_down | is_up
+    if pedal == _SOSTENUTO:  # pressing it while it is down changes nothing
+        before = events.latest(moves)
+        is_repeat = is_down[1:] & is_down.take(before[:-1])
+        moves[1:] &= ~(is_repeat & (events.channel[1:] == events.channel[:-1]))
 
-    released = np.flatnonzero(end < num_events)
+    released = np.flatnonzero(end < len(is_control))
     off = end[released]
-    latest_move = ChannelMarks(events, moves).latest(off)
-    held = holds[latest_move]
+    latest_move = events.latest(moves)[off]
+    held = is_down[latest_move]
     if pedal == _SOSTENUTO:
         held &= latest_move > on[released]  # only what already sounded as the pedal went down
-    lets_go = ChannelMarks(events, controls[is_up | is_sound_off])
-    end[released[held]] = lets_go.following(off[held])
-
-
-def _without_repeats(moves: np.ndarray, holds: np.ndarray, events: ChannelEvents) -> np.ndarray:
-    """Leaves out the moves of a pedal that press it while it is down already."""
-    moves = moves[np.argsort(events.channel[moves], kind="stable")]
-    repeats = holds[moves[1:]] & holds[moves[:-1]]
-    repeats &= events.channel[moves[1:]] == events.channel[moves[:-1]]
-    kept: np.ndarray = moves[np.append(True, ~repeats)]
-    return kept
+    lets_go = events.following(is_up | (is_control & (controller == ALL_SOUND_OFF)))
+    end[released[held]] = lets_go[off[held]]
 
 
 def _match(
-    key: np.ndarray, rank: np.ndarray | None, is_on: np.ndarray, ms: np.ndarray
+    key: np.ndarray,
+    num_silences: np.ndarray | None,
+    is_on: np.ndarray,
+    ms: np.ndarray,
+    notes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the note-off of each note-on, among those of the same key and rank.
+    """Finds the note-off of each note-on, among those of the same key with no silence between.
 
     Args:
-        key: `(M,)` unsigned, channel and pitch.
-        rank: `(M,)`, grows with time inside a key; where it does, what still sounds is over. None
-            if it never does.
-        is_on: `(M,)` whether an event is a note-on.
-        ms: `(M,)` times in milliseconds.
+        key: `(M,)` unsigned, channel and pitch of each note-on and note-off.
+        num_silences: `(M,)` how many times the channel was silenced before; None if it never is.
+        is_on: `(M,)` whether it is a note-on.
+        ms: `(N + 1,)` the times of all events.
+        notes: `(M,)` which events these are.
 
     Returns:
         The note-ons that are closed, and the note-off of each.
     """
     order = np.argsort(key, kind="stable")  # a radix sort if keys have 16 bits
     key, is_on = key.take(order), is_on.take(order)
-    begins = np.ones(len(key), bool)  # a group: what has key and rank in common
+    begins = np.ones(len(key), bool)  # a group: what has key and number of silences in common
     np.not_equal(key[1:], key[:-1], out=begins[1:])
-    if rank is not None:
-        rank = rank.take(order)
-        begins[1:] |= rank[1:] != rank[:-1]
+    if num_silences is not None:
+        num_silences = num_silences.take(order)
+        begins[1:] |= num_silences[1:] != num_silences[:-1]
+    order = notes.take(order)
     if (begins[1:] | (is_on[1:] != is_on[:-1])).all():  # in most files they take turns
         closed = np.flatnonzero(is_on[:-1] & ~begins[1:])
         return order[closed], order[closed + 1]

@@ -14,7 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midinet.midi.channel_events import CONTROL, DECLARATION, ChannelEvents, ChannelMarks
+from midinet.midi.channel_events import (
+    CHANNELS_PER_PORT,
+    CONTROL,
+    DECLARATION,
+    ChannelEvents,
+)
 from midinet.midi.events import read_variable
 from midinet.midi.notes import DRUM_CHANNEL
 
@@ -61,8 +66,7 @@ def find_declarations(data: np.ndarray, event: np.ndarray, position: np.ndarray)
         event: `(S,)` the numbers of the system exclusive events, ascending.
         position: `(S,)` the position of the byte after the status byte of each.
     """
-    length, length_size = read_variable(data, position)
-    start = position + length_size
+    length, start = read_variable(data, position)
     is_known = _MAKERS.take(data.take(start)) & (length > 3)
     event, length, start = event[is_known], length[is_known], start[is_known]
     message = data.take(start[:, None] + np.arange(_MESSAGE_BYTES))
@@ -110,30 +114,29 @@ def is_percussion(events: ChannelEvents, on: np.ndarray) -> np.ndarray:
     Returns:
         `(M,)` bool.
     """
-    is_usual: np.ndarray = events.channel[on] % 16 == DRUM_CHANNEL
+    is_usual: np.ndarray = events.channel.take(on) % CHANNELS_PER_PORT == DRUM_CHANNEL
     is_bank = (events.status & 0xF0 == CONTROL) & (events.first == _BANK_SELECT)
-    banks = np.flatnonzero(is_bank & (events.second >= _GM2_DRUM_BANK))
-    declarations = np.flatnonzero(events.status == DECLARATION)
-    if not len(banks) and not len(declarations):
+    is_declaration = events.status == DECLARATION
+    if not is_declaration.any() and not (is_bank & (events.second >= _GM2_DRUM_BANK)).any():
         return is_usual
 
-    is_reset = events.first[declarations] == _RESET
-    resets, parts = declarations[is_reset], declarations[~is_reset]
-    reset = np.append(-1, resets)[resets.searchsorted(on)]
-    mode = np.append(events.second, _OTHER_MODE)[reset]
-    part = _latest(events, parts, on)
-    declared = np.where(part > reset, events.second[part] > 0, is_usual)
-    bank = _latest(events, np.flatnonzero(is_bank), on)
-    number = events.second[bank]
-    is_drum_bank = (number == _GM2_DRUM_BANK) | (
-        np.isin(number, _XG_DRUM_BANKS) & (mode != _GS_MODE)
+    is_reset = is_declaration & (events.first == _RESET)
+    is_part = is_declaration & ~is_reset
+    part, bank = events.latest(is_part).take(on), events.latest(is_bank).take(on)
+    # Resets are for the channels of all ports, so the numbers tell which event came last.
+    part_number = np.where(is_part[part], events.number[part], -1)
+    bank_number = np.where(is_bank[bank], events.number[bank], -1)
+    resets = np.flatnonzero(is_reset)
+    resets = resets[np.argsort(events.number[resets])]
+    latest_reset = events.number[resets].searchsorted(events.number[on])
+    reset_number = np.append(-1, events.number[resets])[latest_reset]
+    mode = np.append(np.uint8(_OTHER_MODE), events.second[resets])[latest_reset]
+
+    declared = np.where(part_number > reset_number, events.second[part] > 0, is_usual)
+    is_drum_bank = (events.second[bank] == _GM2_DRUM_BANK) | (
+        np.isin(events.second[bank], _XG_DRUM_BANKS) & (mode != _GS_MODE)
     )
-    is_drum: np.ndarray = declared | (is_drum_bank & (bank > np.maximum(part, reset)))
+    is_drum: np.ndarray = declared | (
+        is_drum_bank & (bank_number > np.maximum(part_number, reset_number))
+    )
     return is_drum
-
-
-def _latest(events: ChannelEvents, marks: np.ndarray, on: np.ndarray) -> np.ndarray:
-    """The last marked event before each note-on on its channel, or -1."""
-    latest: np.ndarray = ChannelMarks(events, marks).latest(on)
-    latest[latest == len(events.status)] = -1
-    return latest

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from midinet.errors import MidiError
-from midinet.midi.channel_events import CHANNELS_PER_PORT, DECLARATION, ChannelEvents
+from midinet.midi.channel_events import CHANNELS_PER_PORT, DECLARATION, NOTE_ON, ChannelEvents
 from midinet.midi.events import LOOKAHEAD_BYTES, META, SYSEX, Events, find_events
 from midinet.midi.loudness import heard_velocity
 from midinet.midi.notes import Notes
@@ -74,7 +74,9 @@ def read_midi(source: str | Path | bytes, sustain: bool = True, volume: bool = T
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             raise MidiError("it is not a regular file")  # opening a named pipe would wait for ever
         _check_size(status.st_size)
-        return _read(Path(source).read_bytes(), sustain, volume)
+        with open(source, "rb") as file:
+            data = file.read()
+        return _read(data, sustain, volume)
     except MidiError as error:
         raise MidiError(error.reason, error.offset, str(source)) from None
 
@@ -110,19 +112,18 @@ def _read(data: bytes, sustain: bool, volume: bool) -> Notes:
         signatures = _time_signatures(padded, events, meta[meta_type == _META_TIME_SIGNATURE])
         tempo_map = clock.tempo_map(ticks_per_beat, signatures)
     ports = _ports(padded, events, meta[meta_type == _META_PORT])
-    channel_events, ms = _merge_tracks(padded, events, ports, clock)
+    song = _merge_tracks(padded, events, ports, clock, header)
     del events  # the next step is the one that takes most memory
-    channel_events, ms = _without_stray_events(channel_events, ms, header)
-    paired = pair(channel_events, ms, sustain)
+    paired = pair(song, sustain)
     on, end, program = paired
-    velocity = heard_velocity(channel_events, paired) if volume else channel_events.second[on]
+    velocity = heard_velocity(song, paired) if volume else song.second[on]
     notes = Notes(
-        start_ms=ms[on],
-        end_ms=ms[end],
+        start_ms=song.ms[on],
+        end_ms=song.ms[end],
         program=program,
-        pitch=channel_events.first[on],
+        pitch=song.first[on],
         velocity=velocity,
-        is_drum=is_percussion(channel_events, on),
+        is_drum=is_percussion(song, on),
         tempo_map=tempo_map,
     )
     return notes if velocity.all() else notes[velocity > 0]
@@ -203,8 +204,7 @@ _NO_TEMPOS = _Tempos(*(np.empty(0, np.int64) for _ in range(3)))
 def _tempos(data: np.ndarray, events: Events, event: np.ndarray) -> _Tempos:
     """The tempo changes of all tracks; `event` has the numbers of the meta events that set them."""
     at = events.position[event]
-    us_per_beat = data[at + 2].astype(np.int64) << 16 | data[at + 3].astype(np.int64) << 8
-    us_per_beat |= data[at + 4]
+    us_per_beat = data.take(at[:, None] + (2, 3, 4)) @ (1 << 16, 1 << 8, 1)
     # Players ignore a tempo of 0, and one that is not three bytes long.
     makes_sense = (data[at + 1] == 3) & (us_per_beat > 0)
     event, us_per_beat = event[makes_sense], us_per_beat[makes_sense]
@@ -216,11 +216,12 @@ def _time_signatures(
 ) -> list[tuple[int, int, int]]:
     """(tick, numerator, denominator) of the time signatures that make sense."""
     at = events.position[event]
-    length, numerator, power = data[at + 1], data[at + 2], data[at + 3]
-    makes_sense = (length >= 2) & (numerator > 0) & (power <= _MAX_DENOMINATOR_POWER)
-    columns = events.tick[event], numerator, 1 << power.astype(np.int64)
-    tick, numerator, denominator = (column[makes_sense].tolist() for column in columns)
-    return list(zip(tick, numerator, denominator, strict=True))
+    columns = events.tick[event], data[at + 1], data[at + 2], data[at + 3]
+    return [
+        (tick, numerator, 1 << power)
+        for tick, length, numerator, power in zip(*(c.tolist() for c in columns), strict=True)
+        if length >= 2 and numerator > 0 and power <= _MAX_DENOMINATOR_POWER
+    ]
 
 
 def _concatenate_tracks(events: Events, tempos: _Tempos) -> tuple[Events, _Tempos]:
@@ -258,22 +259,20 @@ def _ports(data: np.ndarray, events: Events, event: np.ndarray) -> np.ndarray | 
 
 
 def _merge_tracks(
-    data: np.ndarray, events: Events, ports: np.ndarray | None, clock: Clock
-) -> tuple[ChannelEvents, np.ndarray]:
-    """Orders the channel events of all tracks by time.
-
-    Returns:
-        The N events, and their N times in milliseconds with the end of the song as one more.
-    """
+    data: np.ndarray, events: Events, ports: np.ndarray | None, clock: Clock, header: int
+) -> ChannelEvents:
+    """Brings the channel events of all tracks in the order they happen, and then by channel."""
     is_used = _MAKES_NOTES.take(events.status)
     sysex = np.flatnonzero(events.status == SYSEX)
     declarations = find_declarations(data, sysex, events.position[sysex]) if len(sysex) else None
     if declarations is not None:
         is_used[declarations.event] = True
     order = np.flatnonzero(is_used)
+    tick = events.tick.take(order)
     if len(events.first_of_track) > 2:
-        order = order[np.argsort(events.tick[order], kind="stable")]
-    ms = clock.to_ms(np.append(events.tick.take(order), events.tick.max(initial=0)))
+        in_time = np.argsort(tick, kind="stable")
+        order, tick = order.take(in_time), tick.take(in_time)
+    ms = clock.to_ms(np.append(tick, events.tick.max(initial=0)))
     status, position = events.status.take(order), events.position.take(order)
     # What real files write above 127 is meant as the highest value there is.
     first = np.minimum(data.take(position), 127)
@@ -286,24 +285,36 @@ def _merge_tracks(
         channel[declared] = declarations.channel[which] % CHANNELS_PER_PORT
     if ports is not None:
         channel += CHANNELS_PER_PORT * ports.take(order)
-    return ChannelEvents(status, channel, first, second), ms
+    kept, end_ms = _without_stray_events(status, second, ms, header)
+    number = np.argsort(channel[:kept], kind="stable")  # a radix sort: channels have 16 bits
+    status, channel, first, second = (x.take(number) for x in (status, channel, first, second))
+    ms = np.append(ms.take(number), end_ms)
+    return ChannelEvents(status, channel, first, second, number, ms)
 
 
 def _without_stray_events(
-    events: ChannelEvents, ms: np.ndarray, header: int
-) -> tuple[ChannelEvents, np.ndarray]:
-    """Leaves out events later than MAX_HOURS; the song then ends with the last event before.
+    status: np.ndarray, second: np.ndarray, ms: np.ndarray, header: int
+) -> tuple[int, float]:
+    """Finds where events later than MAX_HOURS begin, which are left out.
+
+    Args:
+        status, second: `(N,)` the events in the order they happen.
+        ms: `(N + 1,)` their times, and the end of the song.
+        header: the position of the file's header.
+
+    Returns:
+        How many events are kept, and the end of the song: if any are left out, it is the time of
+        the last event before them.
 
     Raises:
         MidiError: all notes of the file are later.
     """
     limit_ms = MAX_HOURS * _HOUR_MS
     if ms[-1] <= limit_ms:
-        return events, ms
+        return len(status), ms[-1]
     kept = int(ms[:-1].searchsorted(limit_ms, side="right"))
-    is_on = (events.status & 0xF0 == 0x90) & (events.second > 0)
+    is_on = (status & 0xF0 == NOTE_ON) & (second > 0)
     if is_on[kept:].any() and not is_on[:kept].any():
         hours = ms[kept:-1][is_on[kept:]][0] / _HOUR_MS
         raise MidiError(f"its notes begin {hours:,.0f} hours in, the limit is {MAX_HOURS}", header)
-    end_ms = ms[kept - 1 : kept] if kept else np.zeros(1)
-    return ChannelEvents(*(field[:kept] for field in events)), np.append(ms[:kept], end_ms)
+    return kept, ms[kept - 1] if kept else 0.0

@@ -124,11 +124,13 @@ class Clock:
         """
         self._units_per_ms = tick_us_per_ms
         order = np.argsort(tick, kind="stable")
-        tick = np.append(0, tick[order])
-        us_per_beat = np.append(DEFAULT_US_PER_BEAT, us_per_beat[order]).astype(np.float64)
+        tick = np.concatenate(((0,), tick[order]))
+        us_per_beat = np.concatenate(((float(DEFAULT_US_PER_BEAT),), us_per_beat[order]))
         counts = np.append(tick[1:] > tick[:-1], True)  # of several on one tick only the last
-        self._tick, self._us_per_beat = tick[counts], us_per_beat[counts]
-        self._units = np.append(0.0, np.cumsum(np.diff(self._tick) * self._us_per_beat[:-1]))
+        tick, us_per_beat = tick[counts], us_per_beat[counts]
+        units = (tick[1:] - tick[:-1]) * us_per_beat[:-1]
+        self._tick, self._us_per_beat = tick, us_per_beat
+        self._units = np.concatenate(((0.0,), np.cumsum(units)))
 
     def to_ms(self, tick: np.ndarray) -> np.ndarray:
         """The times of ascending ticks `(N,)` in milliseconds."""
