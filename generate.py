@@ -1,6 +1,7 @@
 """Composes music with a trained model and writes it as MIDI files."""
 
 from midinet import cli
+from midinet.generation.settings import PLAIN_FREEDOM, STATE_FREEDOM
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,9 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--inclusive", action="store_true", help="put it in front of the output")
 
     add = parser.add_argument_group("how to choose the next token").add_argument
-    add("-k", "--top_k", type=int, metavar="K", help="among the K likeliest (default: 12, or 8)")
-    add("--temperature", type=float, metavar="T", help="more is freer (default: 1.2, or 1)")
-    add("--top_p", type=float, metavar="P", help="among the likeliest P of 1 (default: 0.98, or 1)")
+    pairs = zip(STATE_FREEDOM, PLAIN_FREEDOM, strict=True)  # by what the model hears
+    k, temperature, p = (f"(default: {state:g}, or {plain:g})" for state, plain in pairs)
+    add("-k", "--top_k", type=int, metavar="K", help=f"among the K likeliest {k}")
+    add("--temperature", type=float, metavar="T", help=f"more is freer {temperature}")
+    add("--top_p", type=float, metavar="P", help=f"among the likeliest P of 1 {p}")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
     many = "so many (default: as the song has)"

@@ -71,8 +71,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         length: the most tokens to compose for a piece. None: 2500, or as many as it takes to
             accompany a song.
         top_k: choose each token among this many likeliest. None, as for temperature and top_p:
-            what suits the model, 12, 1.2 and 0.98 if it hears the state of the music, else 8, 1
-            and 1.
+            what suits the model, as `midinet.generation.settings.default_freedom` says.
         save_directory: the model's folder; None: midinet_model if there is one, else the demo.
         dataset: a data set; the piece goes on from one of its songs.
         inclusive: whether the files begin with the seed.

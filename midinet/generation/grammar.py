@@ -36,10 +36,10 @@ from midinet.generation.kept_events import (
     Due,
     KeptEvents,
     due_events,
+    leave_room_for_kept,
     may_change_velocity_for_kept_note,
     may_end_kept_note,
     may_start_kept_note,
-    stop_at_kept_event,
 )
 from midinet.generation.settings import GrammarRules
 from midinet.model import music_state
@@ -257,12 +257,12 @@ def mask_logits(logits: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tenso
 
     A NOTE_ON of a note that sounds implies that the note has ended, which the model forgot to
     write. Its probability is therefore added to that of the NOTE_OFF, which has to come first. In
-    the same way, a token that would pass a kept event implies that nothing comes before that event.
+    the same way, a token that would pass a kept event leads to that event.
     """
     due = _due_now(state, rules)
     may = _allowed_tokens(state, rules, due)
-    if due is not None:
-        logits = stop_at_kept_event(logits, state.music.now, program_ranks(state), due)
+    if due is not None and rules.kept is not None:
+        logits = leave_room_for_kept(logits, rules.kept, state.music, program_ranks(state), due)
     on, off, others = tf.split(logits, (NUM_PITCHES, NUM_PITCHES, -1), axis=1)
     sounds = music_state.current_onsets(state.music) != NEVER
     off = tf.where(sounds, tf.reduce_logsumexp([on, off], axis=0), off)

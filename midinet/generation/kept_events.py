@@ -169,33 +169,52 @@ def may_change_velocity_for_kept_note(level: tf.Tensor, due: Due) -> tf.Tensor:
     return may[:, None] & (tf.range(VELOCITY.size) == due.level[:, None])
 
 
-def stop_at_kept_event(logits: tf.Tensor, now: tf.Tensor, ranks: tf.Tensor, due: Due) -> tf.Tensor:
-    """Logits `(B, V)` in which what would pass the next kept event leads to it instead.
+def leave_room_for_kept(
+    logits: tf.Tensor, kept: KeptEvents, music: MusicState, ranks: tf.Tensor, due: Due
+) -> tf.Tensor:
+    """Logits `(B, V)` in which forbidding what kept events rule out makes no note more likely.
 
-    So the probability that nothing is composed until then stays what the model says. If the tokens
-    that pass were only forbidden, it would be shared out among notes: more and more of them, the
-    closer kept events are to each other.
+    If it were only forbidden, its probability would be shared out among what the others play. So
+    what would pass the next kept event leads to it instead: the probability that nothing comes
+    until then stays what the model says. And where a kept instrument would play something else,
+    time passes instead.
 
     Args:
         logits: what the model says.
-        now: `(B,)` the time.
+        kept: the kept events.
+        music: the state of the music.
         ranks: `(B, 128)` the order of the programs at this time.
         due: which kept events must come now.
     """
-    steps_left = (due.time_limit - now)[:, None]
+    shifts = logits[:, TIME_SHIFT.first : TIME_SHIFT.end]
+    steps_left = (due.time_limit - music.now)[:, None]
     due_ranks = tf.where(due.programs, ranks, NEVER)
     next_rank = tf.reduce_min(due_ranks, axis=1, keepdims=True)
-    passes = [
-        tf.zeros_like(logits[:, : TIME_SHIFT.first], tf.bool),
-        1 + tf.range(TIME_SHIFT.size) > steps_left,
-        ranks > next_rank,
-        tf.zeros_like(logits[:, PAD:], tf.bool),
+    before_shifts = tf.zeros_like(logits[:, : TIME_SHIFT.first], tf.bool)
+    ends = tf.zeros_like(logits[:, PAD:], tf.bool)
+    passes = [before_shifts, 1 + tf.range(TIME_SHIFT.size) > steps_left, ranks > next_rank, ~ends]
+    is_current_kept = tf.gather(kept.is_kept, music.program)[:, None]
+    of_kept = [
+        before_shifts | is_current_kept,
+        tf.zeros_like(shifts, tf.bool),
+        kept.is_kept & (ranks < next_rank),
+        ends,
     ]
-    passing = tf.where(tf.concat(passes, axis=1), logits, -math.inf)
-    passing = tf.reduce_logsumexp(passing, axis=1, keepdims=True) + tf.zeros_like(logits)
+    passing, kept_plays = (_total(logits, tf.concat(mask, axis=1)) for mask in (passes, of_kept))
+    passing = tf.where(steps_left > 0, passing, tf.reduce_logsumexp([passing, kept_plays], axis=0))
     # The token that leads to the event: a program if it is now, else a shift, if one reaches it.
     next_program = PROGRAM.first + tf.argmin(due_ranks, axis=1, output_type=tf.int32)[:, None]
     shift = tf.where(steps_left <= TIME_SHIFT.size, TIME_SHIFT.first + steps_left - 1, -1)
     leads = tf.where(steps_left > 0, shift, tf.where(next_rank < NEVER, next_program, -1))
-    joined = tf.reduce_logsumexp([logits, passing], axis=0)
-    return tf.where(tf.range(PAD + 1) == leads, joined, logits)
+    tokens = tf.range(PAD + 1)
+    joined = tf.reduce_logsumexp([logits, passing + tf.zeros_like(logits)], axis=0)
+    logits = tf.where(tokens == leads, joined, logits)
+    time_passes = tf.reduce_logsumexp(shifts, axis=1, keepdims=True)
+    gain = tf.reduce_logsumexp([time_passes, kept_plays], axis=0) - time_passes
+    is_shift = (tokens >= TIME_SHIFT.first) & (tokens < TIME_SHIFT.end)
+    return tf.where(is_shift, logits + gain, logits)
+
+
+def _total(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """`(B, 1)`: the logarithm of the probability of the tokens in a mask `(B, V)`."""
+    return tf.reduce_logsumexp(tf.where(mask, logits, -math.inf), axis=1, keepdims=True)
