@@ -41,6 +41,8 @@ _NEVER = np.int64(1) << 40  # grid steps: later than any song
 # An event's sort key is one integer. From the lowest bit it holds: the velocity level, the pitch,
 # whether it is a NOTE_ON, the program, whether that program is not the current one, and the time.
 _PITCH_BIT, _ON_BIT, _PROGRAM_BIT, _OTHER_BIT, _TIME_BIT = 5, 12, 13, 20, 21
+# The tokens of events, by the pitch and the bit above it.
+_NOTE_TOKENS = np.add.outer([NOTE_OFF.first, NOTE_ON.first], np.arange(NUM_PITCHES)).reshape(-1)
 
 
 class _GridNotes(NamedTuple):
@@ -155,7 +157,8 @@ def _sort_events(keys: np.ndarray, first_program: int = 0) -> np.ndarray:
     first_of_time = np.flatnonzero(_run_starts(group >> (_TIME_BIT - _PROGRAM_BIT)))
     current = _current_programs(group & (NUM_PROGRAMS - 1), first_of_time, first_program)
 
-    events_per_time = np.diff(first_of_group[first_of_time], append=len(keys))
+    first_event = first_of_group[first_of_time]
+    events_per_time = np.append(first_event[1:], len(keys)) - first_event
     is_other = _field(keys, _PROGRAM_BIT, NUM_PROGRAMS) != current.repeat(events_per_time)
     keys |= is_other.astype(np.int64) << _OTHER_BIT
     keys.sort()
@@ -191,18 +194,21 @@ def _current_programs(
         `(T,)` one program per time.
     """
     last_of_time = np.append(first_of_time[1:], len(programs)) - 1
-    current = np.append(first_program, programs[last_of_time])
-    second = programs[last_of_time - 1]
-    # What one time leaves depends on the time before, hence a loop, over the few times where it
-    # may matter. Memoryviews, since reading single elements of arrays is slow.
-    may_differ = current[1:] == current[:-1]
-    may_differ[1:] |= current[2:] == second[:-1]
-    may_differ &= first_of_time < last_of_time
-    current_view, second_view = current.data, second.data
-    for time in np.flatnonzero(may_differ).tolist():
-        if current_view[time + 1] == current_view[time]:
-            current_view[time + 1] = second_view[time]
-    return current[:-1]
+    highest, second = programs[last_of_time], programs[last_of_time - 1]
+    before = np.append(first_program, highest[:-1])  # as if all times before left their highest
+    # What a time leaves depends on what the time before it left. If its highest program is the
+    # highest of the time before, it leaves its second highest where that one did not, and the
+    # other way round. If it is the second highest of the time before, both leave the same of the
+    # two. All other times leave their highest.
+    has_two = first_of_time < last_of_time
+    turns = has_two & (highest == before)
+    keeps = np.zeros(len(highest), bool)
+    keeps[1:] = has_two[1:] & (highest[1:] == second[:-1])
+    num_turns = np.cumsum(turns)
+    turns_before = np.maximum.accumulate(num_turns * ~(turns | keeps))
+    leaves_second = (num_turns - turns_before) % 2 == 1
+    before[1:] = np.where(leaves_second, second, highest)[:-1]
+    return before
 
 
 def _emit_tokens(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> np.ndarray:
@@ -220,19 +226,21 @@ def _emit_tokens(keys: np.ndarray, first_program: int = 0, first_level: int = 0)
         `(T,)` uint16 tokens.
     """
     program = _field(keys, _PROGRAM_BIT, NUM_PROGRAMS)
-    pitch = _field(keys, _PITCH_BIT, NUM_PITCHES)
-    is_on = _field(keys, _ON_BIT, 2) == 1
+    has_program = _run_starts(program)
+    has_program[0] = program[0] != first_program
 
-    steps = np.diff(keys >> _TIME_BIT, prepend=0)
+    time = keys >> _TIME_BIT
+    steps = time.copy()
+    steps[1:] -= time[:-1]
     after_time = np.flatnonzero(steps)
     steps = steps[after_time]
     num_shifts = (steps + TIME_SHIFT.size - 1) // TIME_SHIFT.size
-    has_program = _run_starts(program)
-    has_program[0] = program[0] != first_program
-    on = np.flatnonzero(is_on)
+
+    on = np.flatnonzero(keys & (1 << _ON_BIT))
     level = _field(keys[on], 0, VELOCITY.size)
     is_new_level = _run_starts(level)
     is_new_level[:1] = level[:1] != first_level
+    is_new_level = np.flatnonzero(is_new_level)
     has_level, level = on[is_new_level], level[is_new_level]
 
     num_tokens = 1 + has_program
@@ -246,7 +254,7 @@ def _emit_tokens(keys: np.ndarray, first_program: int = 0, first_level: int = 0)
 
     # Whatever is not overwritten below is a TIME_SHIFT of full length.
     tokens = np.full(event_at[-1] + 1, TIME_SHIFT.end - 1, np.uint16)
-    tokens[event_at] = pitch + np.where(is_on, NOTE_ON.first, NOTE_OFF.first)
+    tokens[event_at] = _NOTE_TOKENS.take(_field(keys, _PITCH_BIT, 2 * NUM_PITCHES))
     tokens[event_at[has_level] - 1] = VELOCITY.first + level
     tokens[program_at[has_program]] = PROGRAM.first + program[has_program]
     tokens[last_shift_at] = TIME_SHIFT.first + (steps - 1) % TIME_SHIFT.size
