@@ -140,11 +140,37 @@ def _match(
         num_silences = num_silences.take(order)
         begins[1:] |= num_silences[1:] != num_silences[:-1]
     order = notes.take(order)
-    if (begins[1:] | (is_on[1:] != is_on[:-1])).all():  # in most files they take turns
-        closed = np.flatnonzero(is_on[:-1] & ~begins[1:])
-        return order[closed], order[closed + 1]
+    closed = is_on[:-1] & ~begins[1:]  # right where note-ons and note-offs of a key take turns
+    repeats = np.flatnonzero((is_on[1:] == is_on[:-1]) & ~begins[1:])
+    if not len(repeats):
+        on = np.flatnonzero(closed)
+        return order[on], order[on + 1]
+    group = np.cumsum(begins) - 1
+    takes_turns = np.ones(group[-1] + 1, bool)
+    takes_turns[group[repeats]] = False
+    takes_turns = takes_turns[group]
+    del group, repeats  # a file of one note again and again has millions of them
+    on, rest = np.flatnonzero(closed & takes_turns[:-1]), np.flatnonzero(~takes_turns)
+    begins, is_on = begins[rest], is_on[rest]
+    ends_all = _ends_all(begins, is_on, ms.take(order[rest]))
+    rest_on, rest_off = _match_overlaps(begins, is_on, ends_all)
+    on, off = np.append(on, rest[rest_on]), np.append(on + 1, rest[rest_off])
+    return order[on], order[off]
 
-    ends_all = _ends_all(begins, is_on, ms.take(order))
+
+def _match_overlaps(
+    begins: np.ndarray, is_on: np.ndarray, ends_all: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the note-off of each note-on in groups where notes overlap.
+
+    Args:
+        begins: `(M,)` whether an event is the first of a group; changed in place.
+        is_on: `(M,)` whether an event is a note-on.
+        ends_all: `(M,)` whether it is a note-off that ends all notes of its group.
+
+    Returns:
+        The note-ons that are closed, and the note-off of each.
+    """
     begins[1:] |= ends_all[:-1]
     on, off = _first_in_first_out(begins, is_on)
     # If the last event of a group ends all its notes, it also ends those that are still open.
@@ -154,8 +180,7 @@ def _match(
     open_on = np.flatnonzero(open_on)
     last_of_group = last[last.searchsorted(open_on)]
     ended = ends_all[last_of_group]
-    on, off = np.append(on, open_on[ended]), np.append(off, last_of_group[ended])
-    return order[on], order[off]
+    return np.append(on, open_on[ended]), np.append(off, last_of_group[ended])
 
 
 def _ends_all(begins: np.ndarray, is_on: np.ndarray, ms: np.ndarray) -> np.ndarray:
