@@ -118,7 +118,8 @@ def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
     start, end, slot, level = (field.take(order) for field in (start, end, slot, level))
     end = np.maximum(end, start + 1)
     slot = slot.astype(np.int64)
-    end = np.maximum.accumulate(end + slot * _NEVER) - slot * _NEVER  # so far, in each slot
+    in_slot = slot * _NEVER
+    end = np.maximum.accumulate(end + in_slot) - in_slot  # the latest so far, in each slot
     # Of several notes that begin in one slot at one time, the last counts.
     same_slot = slot[1:] == slot[:-1]
     repeated = same_slot & (start[1:] == start[:-1])

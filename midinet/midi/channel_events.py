@@ -21,6 +21,7 @@ class ChannelEvents(NamedTuple):
         first, second: `(N,)` uint8, the data bytes, 0-127; no meaning in an event with fewer.
         number: `(N,)` int64, the place of each event among those of all channels.
         ms: `(N + 1,)` float64, their times in milliseconds; the last is the end of the song.
+        begins: the index of the first event of each channel that has any.
     """
 
     status: np.ndarray
@@ -29,6 +30,7 @@ class ChannelEvents(NamedTuple):
     second: np.ndarray
     number: np.ndarray
     ms: np.ndarray
+    begins: np.ndarray
 
     def latest(self, is_marked: np.ndarray) -> np.ndarray:
         """The last marked event up to each event on its channel, `(N,)`.
@@ -36,7 +38,7 @@ class ChannelEvents(NamedTuple):
         Where there is none, it is the first event of the channel.
         """
         stays = is_marked.copy()
-        stays[1:] |= self.channel[1:] != self.channel[:-1]
+        stays[self.begins] = True
         places = np.arange(len(stays)) * stays
         return np.maximum.accumulate(places, out=places)
 
@@ -48,13 +50,15 @@ class ChannelEvents(NamedTuple):
             value: `(N,)` uint8, to what they set it.
             default: the value before the first of them.
         """
-        return np.where(is_set, value, np.uint8(default)).take(self.latest(is_set))
+        values = value.copy()
+        values[self.begins[~is_set[self.begins]]] = default
+        return values.take(self.latest(is_set))
 
     def following(self, is_marked: np.ndarray) -> np.ndarray:
         """The first marked event from each event on, on its channel, `(N,)`; N if there is none."""
         size = len(is_marked)
         stays = is_marked.copy()
-        stays[:-1] |= self.channel[1:] != self.channel[:-1]
+        stays[self.begins - 1] = True  # the last event of each channel, the very last included
         places = np.where(stays, np.arange(size), size)
         places = np.minimum.accumulate(places[::-1])[::-1]
         return np.where(np.append(is_marked, False).take(places), places, size)

@@ -40,7 +40,7 @@ def heard_velocity(events: ChannelEvents, notes: PairedNotes) -> np.ndarray:
     is_expression |= is_reset
     expression = np.where(is_reset, np.uint8(_DEFAULT_EXPRESSION), events.second)
     expression = events.current(is_expression, expression, _DEFAULT_EXPRESSION)
-    product = volume.astype(np.int64) * expression
+    product = volume.astype(np.int32) * expression
 
     factor = product.take(notes.on)
     silent = np.flatnonzero(factor == 0)
@@ -53,6 +53,7 @@ def heard_velocity(events: ChannelEvents, notes: PairedNotes) -> np.ndarray:
         end_of_channel = events.channel.searchsorted(events.channel[on], side="right")
         factor[silent] = product[np.minimum(fade_end, np.minimum(end, end_of_channel) - 1)]
 
-    largest = factor.max(initial=1)
+    largest = int(factor.max(initial=1))
     scaled = (2 * factor * velocity + largest) // (2 * largest)  # rounded
-    return np.where(factor > 0, np.maximum(scaled, 1), 0).astype(np.uint8)
+    heard: np.ndarray = np.maximum(scaled, factor > 0).astype(np.uint8)
+    return heard

@@ -114,7 +114,7 @@ def is_percussion(events: ChannelEvents, on: np.ndarray) -> np.ndarray:
     Returns:
         `(M,)` bool.
     """
-    is_usual: np.ndarray = events.channel.take(on) % CHANNELS_PER_PORT == DRUM_CHANNEL
+    is_usual: np.ndarray = events.channel.take(on) & (CHANNELS_PER_PORT - 1) == DRUM_CHANNEL
     is_bank = (events.status & 0xF0 == CONTROL) & (events.first == _BANK_SELECT)
     is_declaration = events.status == DECLARATION
     if not is_declaration.any() and not (is_bank & (events.second >= _GM2_DRUM_BANK)).any():

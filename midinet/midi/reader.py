@@ -289,7 +289,8 @@ def _merge_tracks(
     number = np.argsort(channel[:kept], kind="stable")  # a radix sort: channels have 16 bits
     status, channel, first, second = (x.take(number) for x in (status, channel, first, second))
     ms = np.append(ms.take(number), end_ms)
-    return ChannelEvents(status, channel, first, second, number, ms)
+    begins = np.flatnonzero(np.append(True, channel[1:] != channel[:-1])[: len(channel)])
+    return ChannelEvents(status, channel, first, second, number, ms, begins)
 
 
 def _without_stray_events(
