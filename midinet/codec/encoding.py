@@ -207,7 +207,7 @@ def _current_programs(
     keeps[1:] = has_two[1:] & (highest[1:] == second[:-1])
     num_turns = np.cumsum(turns)
     turns_before = np.maximum.accumulate(num_turns * ~(turns | keeps))
-    leaves_second = (num_turns - turns_before) % 2 == 1
+    leaves_second = num_turns - turns_before & 1
     before[1:] = np.where(leaves_second, second, highest)[:-1]
     return before
 

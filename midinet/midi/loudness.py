@@ -35,12 +35,11 @@ def heard_velocity(events: ChannelEvents, notes: PairedNotes) -> np.ndarray:
     is_expression = is_control & (events.first == _EXPRESSION)
     if not is_volume.any() and not is_expression.any():
         return velocity
-    is_reset = is_control & (events.first == RESET_CONTROLLERS)
-    volume = events.current(is_volume, events.second, _DEFAULT_VOLUME)
-    is_expression |= is_reset
-    expression = np.where(is_reset, np.uint8(_DEFAULT_EXPRESSION), events.second)
-    expression = events.current(is_expression, expression, _DEFAULT_EXPRESSION)
-    product = volume.astype(np.int32) * expression
+    product = events.current(is_volume, events.second, _DEFAULT_VOLUME).astype(np.int32)
+    if is_expression.any():  # else it is the same factor everywhere
+        is_reset = is_control & (events.first == RESET_CONTROLLERS)
+        expression = np.where(is_reset, np.uint8(_DEFAULT_EXPRESSION), events.second)
+        product *= events.current(is_expression | is_reset, expression, _DEFAULT_EXPRESSION)
 
     factor = product.take(notes.on)
     silent = np.flatnonzero(factor == 0)

@@ -33,6 +33,7 @@ _MAX_TRACKS = 65_535
 _HEADER_SEARCH_BYTES = 1 << 16  # MacBinary and others put their own header in front
 _META_PORT, _META_TEMPO, _META_TIME_SIGNATURE = 0x21, 0x51, 0x58
 _MAX_DENOMINATOR_POWER = 6  # sixty-fourths
+_TEMPO_BYTES, _TEMPO_WEIGHTS = np.array([2, 3, 4]), np.array([1 << 16, 1 << 8, 1])
 
 # Note-off, note-on, controller and program change, by status; the rest makes no notes.
 _MAKES_NOTES = np.zeros(256, bool)
@@ -204,7 +205,7 @@ _NO_TEMPOS = _Tempos(*(np.empty(0, np.int64) for _ in range(3)))
 def _tempos(data: np.ndarray, events: Events, event: np.ndarray) -> _Tempos:
     """The tempo changes of all tracks; `event` has the numbers of the meta events that set them."""
     at = events.position[event]
-    us_per_beat = data.take(at[:, None] + (2, 3, 4)) @ (1 << 16, 1 << 8, 1)
+    us_per_beat = data.take(at[:, None] + _TEMPO_BYTES) @ _TEMPO_WEIGHTS
     # Players ignore a tempo of 0, and one that is not three bytes long.
     makes_sense = (data[at + 1] == 3) & (us_per_beat > 0)
     event, us_per_beat = event[makes_sense], us_per_beat[makes_sense]
