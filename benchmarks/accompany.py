@@ -117,6 +117,8 @@ def compose(case: Case, options: argparse.Namespace) -> None:
             num=options.pieces,
             seed=options.seed,
             output=folder,
+            temperature=options.temperature,
+            top_p=options.top_p,
             progress=False,
         )
         begin_ms = midinet.read_midi(case.path).start_ms.min()
@@ -231,6 +233,8 @@ def main() -> int:
     parser.add_argument("-s", "--save_directory", type=Path, help="a model (default: as generate)")
     parser.add_argument("--seconds", type=float, default=40.0, help="of each song (default: 40)")
     parser.add_argument("--pieces", type=int, default=2, help="for each song (default: 2)")
+    parser.add_argument("--temperature", type=float, help="(default: as generate.py)")
+    parser.add_argument("--top_p", type=float, help="(default: as generate.py)")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default: 1)")
     options = parser.parse_args()
     contents = {path.read_bytes(): path for path in midi_files(options.folder)}  # no copies
