@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 
 from midinet.interrupts import ensure_keyboard_interrupt
@@ -54,12 +55,17 @@ with _stderr_held_back(), ensure_keyboard_interrupt():
 _XLA_TOOLS = re.compile("libdevice|ptxas|nvlink|cuda_data_dir", re.IGNORECASE)
 
 
-def xla_lacks_tools(error: tf.errors.OpError) -> bool:
+def warn_if_xla_lacks_tools(error: tf.errors.OpError, consequence: str) -> bool:
     """Whether XLA could not compile for a GPU because the CUDA tools are missing.
 
-    This is a well-known trouble of TensorFlow when it is installed by pip.
+    This is a well-known trouble of TensorFlow when it is installed by pip. A warning then tells
+    the consequence.
     """
-    return bool(_XLA_TOOLS.search(error.message))
+    if not _XLA_TOOLS.search(error.message):
+        return False
+    reason = error.message.strip().splitlines()[0]
+    warnings.warn(f"XLA can't compile for this GPU, so {consequence} ({reason})", stacklevel=3)
+    return True
 
 
-__all__ = ["keras", "tf", "xla_lacks_tools"]
+__all__ = ["keras", "tf", "warn_if_xla_lacks_tools"]

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
-from midinet.backend import tf, xla_lacks_tools
+from midinet.backend import tf, warn_if_xla_lacks_tools
 from midinet.codec.decoding import elapsed_steps
 from midinet.codec.restating import NOT_RESTATED, restate
 from midinet.codec.settings import CodecSettings
@@ -350,13 +349,9 @@ def on_cpu_if_xla_lacks_tools(compiled: Callable[..., Any]) -> Callable[..., Any
             try:
                 return compiled(*arguments)
             except tf.errors.OpError as error:
-                if not xla_lacks_tools(error):
+                if not warn_if_xla_lacks_tools(error, "the CPU composes"):
                     raise
                 on_cpu = True
-                reason = error.message.strip().splitlines()[0]
-                warnings.warn(
-                    f"XLA can't compile for this GPU, so the CPU composes ({reason})", stacklevel=2
-                )
         with tf.device("CPU:0"):
             return compiled(*arguments)
 

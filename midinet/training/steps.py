@@ -6,11 +6,10 @@ on several machines.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from midinet.backend import tf, xla_lacks_tools
+from midinet.backend import tf, warn_if_xla_lacks_tools
 from midinet.model.music_state import Features
 from midinet.model.music_transformer import MusicTransformer
 from midinet.training.devices import BatchSharding
@@ -149,13 +148,9 @@ class Steps:
         try:
             return step()(*arguments)
         except tf.errors.OpError as error:
-            if not self._uses_xla or not xla_lacks_tools(error):
+            consequence = "training continues without it"
+            if not self._uses_xla or not warn_if_xla_lacks_tools(error, consequence):
                 raise
-            reason = error.message.strip().splitlines()[0]
-            warnings.warn(
-                f"XLA can't compile for this GPU, so training continues without it ({reason})",
-                stacklevel=2,
-            )
             self._compile(xla=False)
             return step()(*arguments)
 
