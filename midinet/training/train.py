@@ -98,44 +98,18 @@ def train(  # noqa: PLR0913  # a parameter for each option of the script
         >>> history = train(20, "my_model", "data", parameters="parameters_small.json")
         >>> history[-1]["val_loss"]
     """
+    resume_command = _resume_command(**locals())  # its parameters are those of this function
     check_numbers(epochs, seed, patience, checkpoint_every_minutes)
-    folder = Path(save_directory)
-    check_save_directory(folder)
-    resume_command = _resume_command(
-        epochs,
-        save_directory,
-        dataset,
-        parameters=parameters,
-        plain=plain,
-        patience=patience,
-        checkpoint_every_minutes=checkpoint_every_minutes,
-        precision=precision,
-        save_memory=save_memory,
-    )
-    if parameters is None:  # an installed package has no parameters.json beside it
-        here = Path(PARAMETERS_FILE)
-        parameters = Parameters.load(here) if here.exists() else Parameters()
-    elif not isinstance(parameters, Parameters):
-        parameters = Parameters.load(parameters)
-    run = _Run(folder, parameters, open_corpus(dataset), not plain)
+    check_save_directory(Path(save_directory))
+    hyperparameters = _load_parameters(parameters)
+    run = _Run(Path(save_directory), hyperparameters, open_corpus(dataset), not plain)
     precision = choose_precision(precision)
     strategy = choose_strategy()
-    state, names, arrays = _agree_on_start(strategy, run, restore, init_from, seed)
-
-    if precision != "mixed_float16" or state.loss_scale == 1:
-        state.loss_scale = initial_loss_scale(precision)
-    keras.utils.set_random_seed(state.identity["seed"])
-    with strategy.scope(), precision_policy(precision):
-        model = build_model(
-            parameters, run.corpus.codec, save_memory=save_memory, hears_state=run.hears_state
-        )
-        optimizer = Adam([variable.value for variable in model.trainable_variables])
+    start = _agree_on_start(strategy, run, restore, init_from, seed)
+    trainer = _make_trainer(strategy, run, start, precision, save_memory)
     if is_chief(strategy):
-        print(_describe(model, strategy, epochs, run), flush=True)
-    checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
-    trainer = Trainer(model, optimizer, strategy, run.corpus, folder, checkpoints, state)
-    trainer.assign(names, arrays)
-    with _clear_errors(folder, resume_command):
+        print(_describe(trainer.model, strategy, epochs, run), flush=True)
+    with _clear_errors(run.folder, resume_command):
         return trainer.run(epochs, patience, checkpoint_every_minutes * 60)
 
 
@@ -146,6 +120,49 @@ class _Run(NamedTuple):
     parameters: Parameters
     corpus: Corpus
     hears_state: bool
+
+
+class _Start(NamedTuple):
+    """Where a run starts.
+
+    Attributes:
+        state: its state.
+        names: of the weights that are not fresh.
+        arrays: their values, for the chief.
+    """
+
+    state: RunState
+    names: list[str]
+    arrays: dict[str, np.ndarray]
+
+
+def _load_parameters(parameters: Parameters | str | Path | None) -> Parameters:
+    """The hyperparameters that `train` was given, or its default."""
+    if isinstance(parameters, Parameters):
+        return parameters
+    if parameters is not None:
+        return Parameters.load(parameters)
+    here = Path(PARAMETERS_FILE)  # an installed package has none beside it
+    return Parameters.load(here) if here.exists() else Parameters()
+
+
+def _make_trainer(
+    strategy: tf.distribute.Strategy, run: _Run, start: _Start, precision: str, save_memory: bool
+) -> Trainer:
+    """Builds the model and the optimizer of a run as they are where it starts."""
+    state = start.state
+    if precision != "mixed_float16" or state.loss_scale == 1:
+        state.loss_scale = initial_loss_scale(precision)
+    keras.utils.set_random_seed(state.identity["seed"])
+    with strategy.scope(), precision_policy(precision):
+        model = build_model(
+            run.parameters, run.corpus.codec, save_memory=save_memory, hears_state=run.hears_state
+        )
+        optimizer = Adam([variable.value for variable in model.trainable_variables])
+    checkpoints = Checkpoints(run.folder / CHECKPOINTS_FOLDER)
+    trainer = Trainer(model, optimizer, strategy, run.corpus, run.folder, checkpoints, state)
+    trainer.assign(start.names, start.arrays)
+    return trainer
 
 
 @contextlib.contextmanager
@@ -179,13 +196,8 @@ def _agree_on_start(
     restore: bool,
     init_from: str | Path | None,
     seed: int | None,
-) -> tuple[RunState, list[str], dict[str, np.ndarray]]:
-    """Finds where the run starts, which the chief tells the other workers; they need no folder.
-
-    Returns:
-        The state of the run; the names of the weights that are not fresh; and, for the chief,
-        their values.
-    """
+) -> _Start:
+    """Finds where the run starts, which the chief tells the other workers; they need no folder."""
     state: RunState | None = None
     arrays: dict[str, np.ndarray] = {}
     if is_chief(strategy):
@@ -194,7 +206,7 @@ def _agree_on_start(
     state_values, names = broadcast_json_from_chief(strategy, own)
     state = RunState(**state_values)
     _check_fingerprint(state.identity, _run_fingerprint(run, state.identity["seed"]), run.folder)
-    return state, names, arrays
+    return _Start(state, names, arrays)
 
 
 def _describe(
@@ -222,10 +234,15 @@ def _describe(
 def _resume_command(
     epochs: int, save_directory: str | Path, dataset: str | Path, **options: object
 ) -> str:
-    """How to resume a stopped run, with those options of `train` that are not its defaults."""
+    """How to resume a stopped run, with those options of `train` that are not its defaults.
+
+    The run itself knows its seed and where its weights came from.
+    """
     words = ["python", "train.py", "-e", epochs, "-s", save_directory, "-d", dataset, "--restore"]
     defaults = inspect.signature(train).parameters
     for name, value in options.items():
+        if name in ("restore", "init_from", "seed"):
+            continue
         is_default = value in (defaults[name].default, PARAMETERS_FILE)
         if not is_default and not isinstance(value, Parameters):
             words += [f"--{name.removesuffix('_minutes')}"] + [value] * (value is not True)
