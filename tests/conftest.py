@@ -60,8 +60,13 @@ def dataset(midi_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+def compose_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Lets training compose nothing after an epoch, which takes longer than one of few steps."""
+    nothing = [np.empty(0, np.uint16)]
+    patch.setattr("midinet.training.loop.compose", lambda *_, **__: nothing)
+
+
 @pytest.fixture
 def without_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training composes nothing after an epoch, which takes longer than an epoch of few steps."""
-    nothing = [np.empty(0, np.uint16)]
-    monkeypatch.setattr("midinet.training.loop.compose", lambda *_, **__: nothing)
+    """Training composes nothing after an epoch."""
+    compose_nothing(monkeypatch)

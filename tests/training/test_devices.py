@@ -16,6 +16,7 @@ from midinet.errors import OptionError, TrainingError
 from midinet.training.checkpoints import Checkpoints
 from midinet.training.devices import choose_precision, choose_strategy, precision_policy
 from midinet.training.train import train
+from tests.conftest import compose_nothing
 from tests.training.test_train import TINY
 
 # No dropout, whose masks differ between devices; rows that don't come out even.
@@ -67,7 +68,10 @@ def history_of(process):
 
 @pytest.fixture(scope="module")
 def on_one(dataset, tmp_path_factory):
-    return train(EPOCHS, tmp_path_factory.mktemp("one"), dataset, parameters=PARAMETERS)
+    folder = tmp_path_factory.mktemp("one")
+    with pytest.MonkeyPatch.context() as patch:
+        compose_nothing(patch)
+        return train(EPOCHS, folder, dataset, parameters=PARAMETERS)
 
 
 def assert_same_curve(history, expected):
