@@ -74,7 +74,7 @@ def tokens_to_notes(
     event = np.flatnonzero(is_on | (is_off & ~is_drum))
     pitch = np.where(is_on, tokens - NOTE_ON.first, tokens - NOTE_OFF.first)[event]
     slot = program[event] * NUM_PITCHES + pitch
-    order = np.argsort(slot, kind="stable")
+    order = np.argsort(slot.astype(np.uint16), kind="stable")  # 16 bits are sorted fastest
     event, slot, pitch = event[order], slot[order], pitch[order]
     start, is_drum = time[event], is_drum[event]
 
