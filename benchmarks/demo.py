@@ -37,6 +37,7 @@ from midinet.generation.pieces import to_notes
 from midinet.generation.sampling import compose
 from midinet.generation.settings import STATE_FREEDOM, GrammarRules, SamplingSettings
 from midinet.midi.notes import Notes
+from midinet.midi.tempo_map import TempoMap
 from midinet.model.music_transformer import (
     PARAMETERS_FILE,
     WEIGHTS_FILE,
@@ -114,7 +115,7 @@ def unigram(corpus: Corpus, model: MusicTransformer) -> MusicTransformer:
 
 
 def pieces_of(model: MusicTransformer, settings: SamplingSettings) -> list[Notes]:
-    """Pieces composed from nothing."""
+    """Pieces composed from nothing, each with the tempo map of what it heard."""
     nothing = np.empty(0, np.uint16)
     rules = settings.rules or GrammarRules()
     tempos = model.history_of_training.get("tempi_bpm") or [None]
@@ -124,14 +125,31 @@ def pieces_of(model: MusicTransformer, settings: SamplingSettings) -> list[Notes
         bpm = tempos[int((group + 0.5) / (NUM_PIECES // PIECES_AT_ONCE) * len(tempos))]
         own = dataclasses.replace(settings, bpm=bpm, seed=group * PIECES_AT_ONCE)
         made = compose(model, [nothing] * PIECES_AT_ONCE, LENGTH, settings=own)
-        pieces += [to_notes(nothing, tokens, model.codec, rules, False)[0] for tokens in made]
+        for tokens in made:
+            notes = to_notes(nothing, tokens, model.codec, rules, False)[0]
+            tempo_map = TempoMap.constant(bpm) if bpm else None
+            pieces.append(dataclasses.replace(notes, tempo_map=tempo_map))
     return pieces
+
+
+def grid_share(pieces: Sequence[Notes]) -> float | None:
+    """The mean share of onsets on the sixteenths and triplets of what the pieces heard."""
+    heard = [(notes.tempo_map, notes.start_ms) for notes in pieces if notes.tempo_map is not None]
+    return (
+        float(np.mean([map_.grid_share(start_ms) for map_, start_ms in heard])) if heard else None
+    )
 
 
 def beginnings(corpus: Corpus, songs: Sequence[int]) -> list[Notes]:
     """The songs' first tokens, as many as a piece has."""
     drum_program = corpus.codec.drum_program
-    return [tokens_to_notes(corpus.song(song)[:LENGTH], drum_program) for song in songs]
+    return [
+        dataclasses.replace(
+            tokens_to_notes(corpus.song(song)[:LENGTH], drum_program),
+            tempo_map=corpus.tempo_map(song),
+        )
+        for song in songs
+    ]
 
 
 def judge(
@@ -162,6 +180,9 @@ def judge(
         for name, pieces in sets.items()
     ]
     print(comparison.compare(musics).render())
+    shares = {name: grid_share(pieces) for name, pieces in sets.items()}
+    known = ", ".join(f"{name} {share:.2f}" for name, share in shares.items() if share is not None)
+    print(f"onsets on the sixteenths and triplets of the metronome: {known}")
 
 
 def main() -> int:
