@@ -34,6 +34,8 @@ from midinet.generation import cached_decoder as decoder  # noqa: E402
 from midinet.generation import sampling  # noqa: E402
 from midinet.generation.grammar import initial_state, to_tensors  # noqa: E402
 from midinet.generation.settings import GrammarRules, SamplingSettings  # noqa: E402
+from midinet.model.meter import Onsets  # noqa: E402
+from midinet.model.music_state import NO_TICK  # noqa: E402
 from midinet.model.music_transformer import MusicTransformer, build_model, save_model  # noqa: E402
 from midinet.model.parameters import Parameters  # noqa: E402
 
@@ -73,17 +75,19 @@ def time_steps(
     """A function that measures the seconds of a step, among the last before `context`."""
     weights = decoder.pack_weights(model.weights_by_name())
     D, d = weights.tokens.shape[1], weights.blocks[0].rows.shape[0]
-    caches = tuple(
+    blocks = tuple(
         (tf.random.normal((B * D // d, d, context)), tf.random.normal((B * D // d, context, d)))
         for _ in weights.blocks
     )
+    nothing = tf.fill((B, weights.longest // 2 + context), NO_TICK)
+    onsets = Onsets(nothing, nothing, nothing) if weights.meter else ()
     loop = sampling._compiled_loop(B, context, 8, has_rules)
     uniform = np.random.default_rng(0).random((sampling.CALL_TOKENS, B), np.float32)
 
     def call(count: int) -> None:
         made = loop(
             weights,
-            caches,
+            decoder.Caches(blocks, onsets),
             tf.zeros((B,), tf.int32),
             initial_state(B),
             to_tensors(GrammarRules(may_end=False), DRUM_PROGRAM),

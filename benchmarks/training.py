@@ -41,6 +41,7 @@ VARIANTS = {
     "full matrix": {"attention": "full"},
     "full matrix, XLA": {"attention": "full", "xla": True},
     "blocks": {},
+    "blocks, without the meter": {"has_meter_head": False},
     "blocks, without the state": {"hears_state": False},
     "blocks, XLA": {"xla": True},
     "blocks, save memory": {"save_memory": True},
@@ -68,6 +69,7 @@ def make_steps(settings: dict) -> Any:
             parameters,
             save_memory=settings.get("save_memory", False),
             hears_state=settings.get("hears_state", True),
+            has_meter_head=settings.get("has_meter_head"),
         )
     optimizer = Adam([variable.value for variable in model.trainable_variables])
     sharing = BatchSharding(strategy, parameters.batch_size)

@@ -40,7 +40,7 @@ def augment(
         levels = int(random.integers(-MAX_LOUDNESS_LEVELS, MAX_LOUDNESS_LEVELS, endpoint=True))
         excerpt = change_loudness(excerpt, levels)
     if random.random() < FORGETFUL_SHARE:
-        excerpt = forget_note_offs(excerpt, random)
+        excerpt = forget_note_offs(excerpt, random, drum_program)
     factor = float(random.uniform(MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR))
     return stretch(excerpt, factor), factor
 
@@ -103,7 +103,9 @@ def change_loudness(excerpt: Excerpt, levels: int) -> Excerpt:
     return excerpt._replace(level=change(excerpt.level), current_level=current_level)
 
 
-def forget_note_offs(excerpt: Excerpt, random: np.random.Generator) -> Excerpt:
+def forget_note_offs(
+    excerpt: Excerpt, random: np.random.Generator, drum_program: int | None
+) -> Excerpt:
     """Lets some notes that ended before the window sound on into it, where they soon end.
 
     A model that composes forgets some NOTE_OFF sooner or later. Music in which every note ends in
@@ -113,7 +115,7 @@ def forget_note_offs(excerpt: Excerpt, random: np.random.Generator) -> Excerpt:
     """
     is_last_of_slot = np.append(np.diff(excerpt.slot) != 0, True)[: len(excerpt.slot)]
     sounds_next = np.append(excerpt.began_before[1:], False)[: len(excerpt.slot)] & ~is_last_of_slot
-    candidates = np.flatnonzero(excerpt.is_over & ~sounds_next)
+    candidates = np.flatnonzero(excerpt.is_over & ~sounds_next & ~excerpt.is_drum(drum_program))
     count = min(len(candidates), int(random.integers(1, MAX_FORGOTTEN, endpoint=True)))
     forgotten = random.choice(candidates, count, replace=False)
     is_over, end_steps = excerpt.is_over.copy(), excerpt.end_steps.copy()

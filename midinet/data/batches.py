@@ -38,6 +38,10 @@ class Batch(NamedTuple):
             NOT_RESTATED for other inputs.
         beats: `(B, T)` float64, the position in quarter notes after each input; NaN without a
             metronome.
+        beats_per_step: `(B, T)` float64, the tempo there; NaN without a metronome.
+        past_beats: `(B, P)` float64, P = T // 2: when the last notes before the window began; NaN
+            without a metronome, and where there are fewer notes.
+        past_slots: `(B, P)` int32, the slots of those notes; see windows.
     """
 
     inputs: np.ndarray
@@ -46,6 +50,9 @@ class Batch(NamedTuple):
     start_steps: np.ndarray
     restated_onset_steps: np.ndarray
     beats: np.ndarray
+    beats_per_step: np.ndarray
+    past_beats: np.ndarray
+    past_slots: np.ndarray
 
 
 class _Plan(NamedTuple):
@@ -155,6 +162,7 @@ class Windows:
     def rows(self, numbers: Sequence[int]) -> Batch:
         """Makes one row for each of these windows of the epoch; see `batch`."""
         shape = (len(numbers), self.sequence_length)
+        past_shape = (len(numbers), self.sequence_length // 2)
         batch = Batch(
             inputs=np.full(shape, PAD, np.int32),
             targets=np.full(shape, PAD, np.int32),
@@ -162,6 +170,9 @@ class Windows:
             start_steps=np.zeros(len(numbers), np.int32),
             restated_onset_steps=np.full(shape, NOT_RESTATED, np.int32),
             beats=np.full(shape, np.nan),
+            beats_per_step=np.full(shape, np.nan),
+            past_beats=np.full(past_shape, np.nan),
+            past_slots=np.zeros(past_shape, np.int32),
         )
         for row, number in enumerate(numbers):
             if number < len(self):
@@ -172,7 +183,7 @@ class Windows:
         first_windows = self._plan.first_windows
         place = int(np.searchsorted(first_windows, window_index, side="right")) - 1
         song_index = int(self._songs[place])
-        song = self.corpus.song(song_index)
+        song = np.asarray(self.corpus.song(song_index))  # slices of a memmap are slower
         nominal = (window_index - int(first_windows[place])) * self._stride
         start = max(0, nominal - int(self._plan.phases[place]))
         stop = min(len(song) + 1, nominal - int(self._plan.phases[place]) + self._stride)
@@ -189,8 +200,14 @@ class Windows:
         if self.corpus.grid_shares[song_index] >= MIN_GRID_SHARE:
             tempo_map = self.corpus.tempo_map(song_index)
             assert tempo_map is not None
-            steps = window.start_steps + elapsed_steps(batch.inputs[row, :size])
-            batch.beats[row, :size] = tempo_map.beats_at(steps * STEP_MS / factor)
+            step_ms = STEP_MS / factor  # of the song as it was before augmentation
+            now_ms = step_ms * (window.start_steps + elapsed_steps(batch.inputs[row, :size]))
+            batch.beats[row, :size] = tempo_map.beats_at(now_ms)
+            batch.beats_per_step[row, :size] = step_ms * 1000 / tempo_map.us_per_beat_at(now_ms)
+            last = np.argsort(window.past_onset_steps)[-batch.past_beats.shape[1] :]
+            past_ms = step_ms * window.past_onset_steps[last]
+            batch.past_beats[row, : len(last)] = tempo_map.beats_at(past_ms)
+            batch.past_slots[row, : len(last)] = window.past_slots[last]
 
     def _window(
         self, song: np.ndarray, start: int, stop: int, random: np.random.Generator | None
@@ -205,7 +222,7 @@ class Windows:
         is_last = stop == len(song) + 1
         factor = 1.0
         if random is None:
-            excerpt = read_excerpt(song, start, min(len(song), stop), drum_program)
+            excerpt = read_excerpt(song, start, min(len(song), stop), drum_program, PAST_STEPS)
             window = write_window(excerpt, drum_program, self._max_restated)
             # The last tokens may prepare an event of the next window: they are no notes yet.
             targets = song[start:stop]

@@ -32,8 +32,8 @@ class Excerpt(NamedTuple):
         slot: `(N,)` int64, program * NUM_PITCHES + pitch.
         level: `(N,)` int64, the velocity level, 1 to 31.
         began_before: `(N,)` bool, whether a note begins before the excerpt.
-        is_over: `(N,)` bool, whether it also ends before the excerpt. Such notes are not written;
-            augmentation may let some of them sound on.
+        is_over: `(N,)` bool, whether it also ends before the excerpt, as all percussion does. Such
+            notes are not written; augmentation may let some of them sound on.
         start_steps: when the excerpt begins.
         stop_steps: when it ends.
         program: the program that is current where the excerpt begins.
@@ -70,11 +70,15 @@ class Window(NamedTuple):
         start_steps: when the window begins.
         restated_onset_steps: `(R,)` int32, for the first R tokens when the note began that a
             NOTE_ON restates; NOT_RESTATED for other tokens.
+        past_onset_steps: `(P,)` int64, when the notes began that began before the window.
+        past_slots: `(P,)` int64, their slots.
     """
 
     tokens: np.ndarray
     start_steps: int
     restated_onset_steps: np.ndarray
+    past_onset_steps: np.ndarray
+    past_slots: np.ndarray
 
 
 def read_excerpt(
@@ -87,7 +91,7 @@ def read_excerpt(
         start: the index of the first token of the excerpt.
         stop: the index after its last token.
         drum_program: the program that stands for percussion, or None.
-        past_steps: melodic notes that ended up to so long before the excerpt are read too.
+        past_steps: notes that ended up to so long before the excerpt are read too.
     """
     tokens = song[:stop]
     time = elapsed_steps(tokens)
@@ -95,7 +99,7 @@ def read_excerpt(
     level = current_values(tokens, VELOCITY, 0)
     event = np.flatnonzero(tokens < NOTE_OFF.end)
     slot = program[event].astype(np.int64) * NUM_PITCHES + tokens[event] % NUM_PITCHES
-    order = np.argsort(slot, kind="stable")
+    order = np.argsort(slot.astype(np.uint16), kind="stable")  # 16 bits are sorted fastest
     event, slot = event[order], slot[order]
     # A note ends with the next event of its slot.
     has_next = slot[1:] == slot[:-1]
@@ -107,8 +111,9 @@ def read_excerpt(
     # No encoder writes notes without a level or a length, and they can't be restated.
     is_note = NOTE_ON.holds(tokens[event]) & (level[event] > 0) & (end_steps > time[event])
     start_steps = int(time[start - 1]) if start else 0
-    is_over = end_event < start
-    is_recent = is_melodic & (~is_over | (end_steps > start_steps - past_steps))
+    is_over = is_before & ((end_event < start) | ~is_melodic)
+    last_steps = np.where(is_melodic, end_steps, time[event])
+    is_recent = ~is_over | (last_steps > start_steps - past_steps)
     note = np.flatnonzero(is_note & (~is_before | is_recent))
     return Excerpt(
         onset_steps=time[event[note]],
@@ -133,6 +138,8 @@ def write_window(excerpt: Excerpt, drum_program: int | None, max_restated: int) 
         max_restated: the most tokens that may restate what sounds, at least 2. If too many notes
             sound, the oldest are left out with their NOTE_OFFs.
     """
+    past = np.flatnonzero(excerpt.began_before)
+    past_onset_steps, past_slots = excerpt.onset_steps[past], excerpt.slot[past]
     excerpt = excerpt.select(~excerpt.is_over)
     restated = write_restatement(
         excerpt.slot,
@@ -158,4 +165,4 @@ def write_window(excerpt: Excerpt, drum_program: int | None, max_restated: int) 
         excerpt.current_level,
     )
     tokens = np.concatenate([restated.tokens, written])
-    return Window(tokens, excerpt.start_steps, restated.onset_steps)
+    return Window(tokens, excerpt.start_steps, restated.onset_steps, past_onset_steps, past_slots)

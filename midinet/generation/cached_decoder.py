@@ -19,11 +19,13 @@ from tensorflow.compiler.tf2xla.python import xla
 from midinet.backend import tf
 from midinet.model.attention import MASK_VALUE, relative_attention
 from midinet.model.layers import LAYER_NORM_EPSILON
-from midinet.model.music_state import Features, embed, to_numbers
+from midinet.model.meter import Onsets, meter_logits, onsets_of
+from midinet.model.music_state import NO_TICK, Features, embed, to_numbers
 
 _ROW_PARTS = 4  # a single row is multiplied in so many parts, so that all cores read the weights
 _QKV = ("query", "key", "value")
 _STATE_TABLES = ("program_embedding", "velocity_embedding", "state_kernel")
+_METER = ("meter_kernel", "meter_bias")
 
 
 class Block(NamedTuple):
@@ -48,6 +50,7 @@ class Weights(NamedTuple):
     state: tuple[tf.Tensor, ...]
     blocks: tuple[Block, ...]
     logits: tuple[tf.Tensor, tf.Tensor]
+    meter: tuple[tf.Tensor, ...]  # kernel and bias; empty for a model without a head for the meter
 
     @property
     def longest(self) -> int:
@@ -55,9 +58,23 @@ class Weights(NamedTuple):
         return int(self.positions.shape[0])
 
 
-# For each block keys (B * H, d, C) and values (B * H, C, d): so laid, both of attention's products
-# read their cache from front to back.
-Caches = tuple[tuple[tf.Tensor, tf.Tensor], ...]
+class Caches(NamedTuple):
+    """What the loop remembers of the tokens before.
+
+    Attributes:
+        blocks: for each block keys `(B * H, d, C)` and values `(B * H, C, d)`: so laid, both of
+            attention's products read their cache from front to back.
+        onsets: of the notes played, for a model with a head for the meter: `(B, N + C)` where N
+            began before the window; else empty, as a compiled loop carries no None.
+    """
+
+    blocks: tuple[tuple[tf.Tensor, tf.Tensor], ...]
+    onsets: Onsets | tuple[()]
+
+    @property
+    def capacity(self) -> int:
+        """C."""
+        return int(self.blocks[0][1].shape[1])
 
 
 def pack_weights(named: Mapping[str, Any]) -> Weights:
@@ -95,6 +112,7 @@ def pack_weights(named: Mapping[str, Any]) -> Weights:
         tuple(named[name] for name in _STATE_TABLES if name in named),
         tuple(block(f"block_{index}") for index in range(num_blocks)),
         dense("logits"),
+        tuple(named[name] for name in _METER if name in named),
     )
 
 
@@ -108,13 +126,18 @@ def slice_relative_embeddings(weights: Weights, C: int) -> Weights:
 
 
 def fill_caches(
-    weights: Weights, tokens: np.ndarray, capacity: int, state: Features | None = None
+    weights: Weights,
+    tokens: np.ndarray,
+    capacity: int,
+    state: Features | None = None,
+    onsets: Onsets | tuple[()] = (),
 ) -> Caches:
     """Computes the keys and values of tokens `(B, T)`, T < C, in one forward pass.
 
     Args:
         capacity: C. The rows from T on hold zeros; each is written before it is read.
         state: the state of the music after each token, for a model that hears it.
+        onsets: `(B, N + T)` of the notes played, for a model with a head for the meter.
     """
     B, T = tokens.shape
     x = tf.gather(weights.tokens, tokens) + weights.positions[:T]  # (B, T, D)
@@ -132,16 +155,20 @@ def fill_caches(
             x = _after_attention(block, x, y)
         keys = tf.reshape(tf.transpose(k, (0, 1, 3, 2)), (B * D // d, d, T))
         caches.append((keys, tf.reshape(v, (B * D // d, T, d))))
-    return extend_caches(tuple(caches), capacity)
+    return extend_caches(Caches(tuple(caches), onsets), capacity)
 
 
 def extend_caches(caches: Caches, capacity: int) -> Caches:
     """Appends rows of zeros to caches, up to `capacity` positions."""
-    more = (0, capacity - caches[0][1].shape[1])
-    return tuple(
+    more = (0, capacity - caches.capacity)
+    blocks = tuple(
         (tf.pad(keys, ((0, 0), (0, 0), more)), tf.pad(values, ((0, 0), more, (0, 0))))
-        for keys, values in caches
+        for keys, values in caches.blocks
     )
+    if not caches.onsets:
+        return Caches(blocks, ())
+    padded = (tf.pad(x, ((0, 0), more), constant_values=NO_TICK) for x in caches.onsets)
+    return Caches(blocks, Onsets(*padded))
 
 
 def _dense(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -186,7 +213,7 @@ def next_logits(
     Args:
         state: the state of the music after the token, for a model that hears it.
     """
-    C, d = caches[0][1].shape[1:]
+    C, d = caches.blocks[0][1].shape[1:]
     B, D = token.shape[0], weights.tokens.shape[1]
     H = D // d
     x = tf.gather(weights.tokens, token) + tf.gather(weights.positions, position)
@@ -196,7 +223,7 @@ def next_logits(
         x += _dense(to_numbers(state), (kernel, tf.zeros((D,))))
     future = tf.where(tf.range(C) > position, MASK_VALUE, 0.0)
     new_caches = []
-    for block, (keys, values) in zip(weights.blocks, caches, strict=True):
+    for block, (keys, values) in zip(weights.blocks, caches.blocks, strict=True):
         qkv = tf.reshape(_dense(x, block.qkv), (B, 3, H, d))
         q, k, v = (tf.reshape(qkv[:, part], (B * H, 1, d)) for part in range(3))
         # Rank 3, and no axis of size 1 in front, else XLA copies the caches for every token.
@@ -214,4 +241,12 @@ def next_logits(
         y = tf.reshape(y, (B, D))
         x = _after_attention(block, x, y)
         new_caches.append((keys, values))
-    return _dense(x, weights.logits), tuple(new_caches)
+    logits, onsets = _dense(x, weights.logits), caches.onsets
+    if onsets and state is not None:
+        row = Features(*(field[:, None] for field in state))
+        logits += meter_logits(x[:, None], row, onsets, *weights.meter)[:, 0]
+        # This token's onset, at the place of its row in the caches.
+        place = [0, onsets.tick.shape[1] - C + position]
+        new = zip(onsets, onsets_of(token[:, None], row), strict=True)
+        onsets = Onsets(*(xla.dynamic_update_slice(old, one, place) for old, one in new))
+    return logits, Caches(tuple(new_caches), onsets)

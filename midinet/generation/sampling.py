@@ -17,12 +17,12 @@ import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf, warn_if_xla_lacks_tools
-from midinet.codec.decoding import elapsed_steps
+from midinet.codec.decoding import current_values, elapsed_steps
 from midinet.codec.restating import NOT_RESTATED, restate
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import PAD, PROGRAM
+from midinet.codec.vocabulary import NOTE_ON, NUM_PITCHES, PAD, PROGRAM
 from midinet.errors import OptionError
-from midinet.generation.beats import Beats, beats_at
+from midinet.generation.beats import Beats, pulse_at
 from midinet.generation.cached_decoder import (
     Caches,
     Weights,
@@ -46,6 +46,7 @@ from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.generation.token_choice import sample_token
 from midinet.midi.tempo_map import TempoMap
 from midinet.model import music_state
+from midinet.model.meter import Onsets
 
 CALL_TOKENS = 256  # made by one call of the compiled loop; each call copies the caches once
 _CACHE_UNIT = 256  # caches are multiples of this many rows long
@@ -182,7 +183,7 @@ class _Window:
         beats: Beats,
     ) -> None:
         self.tokens = tokens
-        self.caches: Caches = ()
+        self.caches = Caches((), ())
         # As if full, so that the first call of make_room fills the caches.
         self.filled = self.capacity = weights.longest
         self._weights = weights
@@ -202,7 +203,8 @@ class _Window:
             self.filled = before - self._start
             self.capacity = next(size for size in self._sizes if size > self.filled)
             tokens, state = self._visible_tokens()
-            self.caches = fill_caches(self._weights, tokens, self.capacity, state)
+            onsets = self._recent_onsets() if self._weights.meter else ()
+            self.caches = fill_caches(self._weights, tokens, self.capacity, state, onsets)
         elif self.filled == self.capacity:
             self.capacity = next(size for size in self._sizes if size > self.filled)
             self.caches = extend_caches(self.caches, self.capacity)
@@ -225,7 +227,26 @@ class _Window:
             rows = [restated_window(row, self.filled, self._drum_program) for row in before]
             before, start_steps, onsets = map(np.stack, zip(*rows, strict=True))
             state = music_state.window_features(before, self._drum_program, start_steps, onsets)
-        return before, state._replace(beat=self._beats.at(state.now_steps))
+        return before, state._replace(**self._beats.at(state.now_steps)._asdict())
+
+    def _recent_onsets(self) -> Onsets:
+        """Those of the last notes of each piece: as many as the window has tokens, and L // 2 more.
+
+        Where there are fewer, what comes first is no note.
+        """
+        tokens = self.tokens[:, :-1]
+        fields = (
+            self._beats.at(elapsed_steps(tokens)).tick,
+            current_values(tokens, PROGRAM, 0),
+            tokens % NUM_PITCHES,
+        )
+        count = self._weights.longest // 2 + self.filled
+        onsets = np.full((3, len(tokens), count), music_state.NO_TICK, np.int32)
+        for row, is_onset in enumerate(NOTE_ON.holds(tokens)):
+            last = np.flatnonzero(is_onset)[-count:]
+            for which, field in enumerate(fields):
+                onsets[which, row, count - len(last) :] = field[row, last]
+        return Onsets(*map(tf.constant, onsets))
 
 
 def restated_window(
@@ -309,8 +330,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         ) -> tuple[Any, ...]:
             features = None
             if weights.state:
-                beat = beats_at(state.music.now, tempos)
-                features = music_state.features(state.music, beat)
+                features = music_state.features(state.music, pulse_at(state.music.now, tempos))
             logits, caches = next_logits(weights, caches, token, position + i, features)
             if has_rules:
                 # Even a model whose numbers overflow must follow the grammar.

@@ -50,10 +50,19 @@ class TempoMap(NamedTuple):
         Returns:
             `(...)` float64.
         """
-        change = np.maximum(self.ms.searchsorted(ms, side="right") - 1, 0)
+        change = self._changes_at(ms)
         since_ms = ms - self.ms[change]
         beats: np.ndarray = self.beats[change] + since_ms * 1000 / self.us_per_beat[change]
         return beats
+
+    def us_per_beat_at(self, ms: np.ndarray) -> np.ndarray:
+        """The tempos in microseconds per beat, float64, at times `(...)` in milliseconds."""
+        tempos: np.ndarray = self.us_per_beat[self._changes_at(ms)]
+        return tempos
+
+    def _changes_at(self, ms: np.ndarray) -> np.ndarray:
+        """The index of the tempo change that holds at times in milliseconds."""
+        return np.maximum(self.ms.searchsorted(ms, side="right") - 1, 0)
 
     def grid_share(self, onsets_ms: np.ndarray) -> float:
         """The share of onsets that lie within 12 ms of a sixteenth or a triplet of a beat.
@@ -68,8 +77,7 @@ class TempoMap(NamedTuple):
         if not len(onsets_ms):
             return 0.0
         beats = self.beats_at(onsets_ms)
-        change = np.maximum(self.ms.searchsorted(onsets_ms, side="right") - 1, 0)
-        tolerance = _GRID_TOLERANCE_MS * 1000 / self.us_per_beat[change]  # in beats
+        tolerance = _GRID_TOLERANCE_MS * 1000 / self.us_per_beat_at(onsets_ms)  # in beats
         is_near = np.zeros(len(onsets_ms), bool)
         for parts in (_SIXTEENTHS, _TRIPLETS):
             is_near |= np.abs(beats - np.round(beats * parts) / parts) <= tolerance

@@ -36,6 +36,8 @@ from midinet.codec.vocabulary import (
 
 NEVER = 1 << 30  # the onset of a note that does not sound
 NO_BEAT = math.nan  # the beat of music without a metronome
+NO_TICK = -(1 << 23)  # its tick
+TICKS_PER_BEAT = 12  # so that sixteenths and triplets are whole numbers of ticks
 
 MAX_AGE_STEPS = 32_767  # longer ages count as this one, so that they fit into 16 bits
 AGE_SCALE = 7.0  # log1p of 11 s, so that ages lie mostly between 0 and 1
@@ -61,7 +63,9 @@ class Features(NamedTuple):
             sounded; -1 where none sounds.
         program_ages: `(.., 128)` the same for the oldest sounding note of each program.
         now_steps: `(..)` the time.
-        beat: `(..)` float32, the position in quarter notes, modulo 16; NaN without a metronome.
+        beat: `(..)` float32, see `Pulse`, as are the other two.
+        tick: `(..)` int32.
+        ticks_per_step: `(..)` float32.
     """
 
     program: Any
@@ -70,6 +74,42 @@ class Features(NamedTuple):
     program_ages: Any
     now_steps: Any
     beat: Any
+    tick: Any
+    ticks_per_step: Any
+
+
+class Pulse(NamedTuple):
+    """Where music stands in its beats, as arrays or tensors of one shape `(..)`.
+
+    Attributes:
+        beat: float32, the position in quarter notes, modulo 16; NaN without a metronome.
+        tick: int32, the nearest twelfth of a quarter note, counted from the beginning of the song;
+            NO_TICK without a metronome.
+        ticks_per_step: float32, the tempo; 0 without a metronome.
+    """
+
+    beat: Any
+    tick: Any
+    ticks_per_step: Any
+
+    @classmethod
+    def of(cls, beats: np.ndarray, beats_per_step: np.ndarray) -> Pulse:
+        """Makes arrays from positions in quarter notes and tempos; NaN without a metronome."""
+        has_beat = ~np.isnan(beats)
+        ticks = nearest_tick(np.where(has_beat, beats, 0.0))
+        return cls(
+            beat=np.mod(beats, BEATS_PER_CYCLE).astype(np.float32),
+            tick=np.where(has_beat, ticks, NO_TICK).astype(np.int32),
+            ticks_per_step=np.where(has_beat, beats_per_step * TICKS_PER_BEAT, 0).astype(
+                np.float32
+            ),
+        )
+
+    @classmethod
+    def silent(cls, shape: tuple[int, ...]) -> Pulse:
+        """That of music without a metronome."""
+        nothing = np.full(shape, NO_BEAT)
+        return cls.of(nothing, nothing)
 
 
 class MusicState(NamedTuple):
@@ -146,12 +186,19 @@ def _holds(kind: TokenRange, token: tf.Tensor) -> tf.Tensor:
     return (token >= kind.first) & (token < kind.end)
 
 
-def features(state: MusicState, beat: tf.Tensor) -> Features:
+def nearest_tick(beats: Any) -> Any:
+    """The nearest tick to positions in quarter notes, as a float64 array or tensor."""
+    floor = tf.floor if tf.is_tensor(beats) else np.floor
+    # A little more than half, so that ties are decided alike however a beat was computed.
+    return floor(beats * TICKS_PER_BEAT + 0.5 + 1e-4)
+
+
+def features(state: MusicState, pulse: Pulse) -> Features:
     """What the model sees of a state.
 
     Args:
         state: of B pieces.
-        beat: `(B,)` float32, see `Features`.
+        pulse: tensors `(B,)`.
     """
 
     def ages(onsets: tf.Tensor) -> tf.Tensor:
@@ -164,37 +211,36 @@ def features(state: MusicState, beat: tf.Tensor) -> Features:
         note_ages=ages(current_onsets(state)),
         program_ages=ages(state.oldest_onsets),
         now_steps=state.now,
-        beat=beat,
+        beat=pulse.beat,
+        tick=pulse.tick,
+        ticks_per_step=pulse.ticks_per_step,
     )
 
 
 @tf.function(autograph=False, reduce_retracing=True)
-def token_features(tokens: tf.Tensor, drum_program: tf.Tensor, beats: tf.Tensor) -> Features:
-    """The features after each token of songs that begin with the first token.
+def token_features(tokens: tf.Tensor, drum_program: tf.Tensor) -> Features:
+    """The features after each token of songs that begin with the first token, without a metronome.
 
     Args:
         tokens: `(B, T)` int32.
         drum_program: the program that stands for percussion; -1 if there is none.
-        beats: `(B, T)` float32, see `Features`.
 
     Returns:
         Features of `(B, T)` tokens.
     """
-    T = tf.shape(tokens)[1]
-    by_time, beats_by_time = tf.transpose(tokens), tf.transpose(beats)
-    # All of the features are whole numbers but the last, the beat.
-    kinds = [tf.int32] * 5 + [tf.float32]
+    B, T = tf.unstack(tf.shape(tokens))
+    by_time = tf.transpose(tokens)
+    pulse = Pulse(tf.fill((B,), NO_BEAT), tf.fill((B,), NO_TICK), tf.zeros((B,)))
+    kinds = [tf.int32] * 5 + [tf.float32, tf.int32, tf.float32]
     arrays = Features(*(tf.TensorArray(kind, T) for kind in kinds))
 
     def body(t: tf.Tensor, state: MusicState, arrays: Features) -> tuple[Any, ...]:
         state = advance(state, by_time[t], drum_program)
-        now = features(state, beats_by_time[t])
+        now = features(state, pulse)
         written = (a.write(t, v) for a, v in zip(arrays, now, strict=True))
         return t + 1, state, Features(*written)
 
-    _, _, arrays = tf.while_loop(
-        lambda t, *_: t < T, body, (0, initial_state(tf.shape(tokens)[0]), arrays)
-    )
+    _, _, arrays = tf.while_loop(lambda t, *_: t < T, body, (0, initial_state(B), arrays))
     stacked = (array.stack() for array in arrays)
     # (T, B, ..) -> (B, T, ..)
     return Features(*(tf.transpose(a, (1, 0, *range(2, a.shape.rank))) for a in stacked))
@@ -205,7 +251,7 @@ def window_features(
     drum_program: int | None,
     start_steps: np.ndarray | int = 0,
     restated_onset_steps: np.ndarray | None = None,
-    beats: np.ndarray | None = None,
+    pulse: Pulse | None = None,
 ) -> Features:
     """The features after each token of training windows, all tokens at once.
 
@@ -215,7 +261,7 @@ def window_features(
         start_steps: `(B,)` the time at which each window begins.
         restated_onset_steps: `(B, T)` when the note began that a NOTE_ON restates;
             NOT_RESTATED where a NOTE_ON is a note's own onset. None: nothing is restated.
-        beats: `(B, T)` the position in quarter notes after each token; NaN, or None, without a
+        pulse: `(B, T)` where in its beats the music stands after each token. None: it has no
             metronome.
 
     Returns:
@@ -260,15 +306,16 @@ def window_features(
     note_ages = np.full(B * T * NUM_PITCHES, -1, np.int16)
     pitches = np.repeat(pitch[note], length)[is_current]
     note_ages[at[is_current] * NUM_PITCHES + pitches] = age[is_current]
-    if beats is None:
-        beats = np.full((B, T), NO_BEAT)
+    pulse = pulse or Pulse.silent((B, T))
     return Features(
         program=program,
         level=current_values(tokens, VELOCITY, 0),
         note_ages=note_ages.reshape(B, T, NUM_PITCHES),
         program_ages=program_ages.reshape(B, T, NUM_PROGRAMS),
         now_steps=now,
-        beat=np.mod(beats, BEATS_PER_CYCLE).astype(np.float32),
+        beat=pulse.beat,
+        tick=pulse.tick,
+        ticks_per_step=pulse.ticks_per_step,
     )
 
 

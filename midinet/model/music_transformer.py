@@ -21,6 +21,7 @@ from midinet.errors import ModelError, OptionError, ParametersError
 from midinet.folders import WEIGHTS_FILE, no_model
 from midinet.model import music_state
 from midinet.model.layers import DecoderBlock, TokenAndPositionEmbedding, fold_in
+from midinet.model.meter import MeterHead, Onsets, onsets_of
 from midinet.model.parameters import Parameters
 from midinet.model.released import ReleasedModel, find_released
 
@@ -36,6 +37,7 @@ class MusicTransformer(keras.Model):
         parameters: the hyperparameters it was built from.
         codec: what its tokens mean (drum program, sustain).
         hears_state: whether the state of the music is added to its embedding.
+        has_meter_head: whether the meter adds to its logits.
         history_of_training: how it was trained, as JSON values; empty for a new model.
 
     Source: Huang et al. 2018, "Music Transformer".
@@ -48,6 +50,7 @@ class MusicTransformer(keras.Model):
         history: dict[str, Any] | None = None,
         save_memory: bool = False,
         hears_state: bool = False,
+        has_meter_head: bool = False,
     ) -> None:
         # The beat is a float32 that half precision would blur, so inputs are not cast.
         super().__init__(name="music_transformer", autocast=False)
@@ -55,6 +58,7 @@ class MusicTransformer(keras.Model):
         self.codec = codec
         self.history_of_training = dict(history or {})
         self.hears_state = hears_state
+        self.has_meter_head = has_meter_head
         self._save_memory = save_memory
         self.embedding = TokenAndPositionEmbedding(
             parameters.vocab_size,
@@ -72,6 +76,8 @@ class MusicTransformer(keras.Model):
         ]
         # float32: the loss and the samplers need the logits' whole precision.
         self.logits = keras.layers.Dense(parameters.vocab_size, dtype="float32", name="logits")
+        if has_meter_head:
+            self.meter_head = MeterHead(parameters.embedding_size, name="meter_head")
 
     def build(self, input_shape: Any = None) -> None:
         shape = (None, None, self.parameters.embedding_size)
@@ -83,6 +89,7 @@ class MusicTransformer(keras.Model):
         self,
         ids: tf.Tensor,
         state: music_state.Features | None = None,
+        onsets: Onsets | None = None,
         dropout_seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes the logits of the next token after each token.
@@ -92,6 +99,8 @@ class MusicTransformer(keras.Model):
             state: the state of the music after each of them. None: they begin a song and have no
                 metronome, so that everything else follows from them. A model that does not hear
                 the state ignores it.
+            onsets: of the notes that began in the window and before it, for the meter. None: those
+                of the tokens.
             dropout_seed: `(2,)` int32: drop activations as in training. None: drop nothing.
 
         Returns:
@@ -102,22 +111,23 @@ class MusicTransformer(keras.Model):
             raise OptionError(
                 f"{ids.shape[1]} tokens: the model takes at most {self.parameters.sequence_length}"
             )
+        features = self._state_of(ids) if self.hears_state and state is None else state
         x = self.embedding(ids)
         if self.hears_state:
-            x += self.state_embedding(self._state_of(ids) if state is None else state)
+            x += self.state_embedding(features)
         for index, block in enumerate(self.blocks):
             seed = None if dropout_seed is None else fold_in(dropout_seed, 2 * index)
             run = functools.partial(block.__call__, seed=seed)
             x = tf.recompute_grad(run)(x) if self._save_memory else run(x)
-        return self.logits(x)
+        logits = self.logits(x)
+        if self.has_meter_head and features is not None:
+            logits += self.meter_head(x, features, onsets or onsets_of(ids, features))
+        return logits
 
     def _state_of(self, ids: tf.Tensor) -> music_state.Features:
         """The state of the music after each token of songs that begin with `ids`."""
         drum_program = -1 if self.codec.drum_program is None else self.codec.drum_program
-        no_beats = tf.fill(tf.shape(ids), music_state.NO_BEAT)
-        features: music_state.Features = music_state.token_features(
-            ids, tf.constant(drum_program), no_beats
-        )
+        features: music_state.Features = music_state.token_features(ids, tf.constant(drum_program))
         return features
 
     def weights_by_name(self) -> dict[str, Any]:
@@ -133,6 +143,9 @@ class MusicTransformer(keras.Model):
             named["program_embedding"] = embedding.program_embedding
             named["velocity_embedding"] = embedding.velocity_embedding
             named["state_kernel"] = embedding.state_kernel
+        if self.has_meter_head:
+            named["meter_kernel"] = self.meter_head.meter_kernel
+            named["meter_bias"] = self.meter_head.meter_bias
         for index, block in enumerate(self.blocks):
             attention = block.attention
             named[f"block_{index}/relative_embedding"] = attention.relative_embedding
@@ -159,14 +172,17 @@ def build_model(
     history: dict[str, Any] | None = None,
     save_memory: bool = False,
     hears_state: bool = False,
+    has_meter_head: bool | None = None,
 ) -> MusicTransformer:
     """Makes a model with fresh random weights, all of its variables created.
 
     With `save_memory` the gradient recomputes each block's activations instead of storing them.
-    With `hears_state` the state of the music is added to the embedding.
+    With `hears_state` the state of the music is added to the embedding, and the meter to the
+    logits unless `has_meter_head` says otherwise.
     """
     codec = codec or CodecSettings()
-    model = MusicTransformer(parameters, codec, history, save_memory, hears_state)
+    has_meter_head = hears_state if has_meter_head is None else has_meter_head
+    model = MusicTransformer(parameters, codec, history, save_memory, hears_state, has_meter_head)
     model.build()
     return model
 
@@ -185,6 +201,7 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
         "parameters": model.parameters.to_dict(),
         "codec": model.codec.to_dict(),
         "hears_state": model.hears_state,
+        "has_meter_head": model.has_meter_head,
         "training": model.history_of_training,
     }
     # Keras insists on the ending .weights.h5
@@ -226,8 +243,8 @@ def open_model(folder: str | Path) -> MusicTransformer:
         if released:
             return _open_released(released)
         raise no_model(folder)
-    parameters, codec, history, hears_state = _read_description(folder / PARAMETERS_FILE)
-    model = build_model(parameters, codec, history, hears_state=hears_state)
+    parameters, codec, history, senses = _read_description(folder / PARAMETERS_FILE)
+    model = build_model(parameters, codec, history, **senses)
     with open(folder / WEIGHTS_FILE, "rb"):
         pass  # if there is no permission to read it, the system's message is clearer than HDF5's
     try:
@@ -248,10 +265,10 @@ def _open_released(checkpoint: str) -> MusicTransformer:
     return model
 
 
-def _read_description(path: Path) -> tuple[Parameters, CodecSettings, dict[str, Any], bool]:
-    """Reads a model folder's hyperparameters, codec settings, history and whether it hears the
-    state of the music.
-    """
+def _read_description(
+    path: Path,
+) -> tuple[Parameters, CodecSettings, dict[str, Any], dict[str, bool]]:
+    """Reads a model folder's hyperparameters, codec settings, history, and what it hears."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         version = description["format_version"]
@@ -262,11 +279,13 @@ def _read_description(path: Path) -> tuple[Parameters, CodecSettings, dict[str, 
         parameters = Parameters.from_dict(description["parameters"])
         codec = CodecSettings.from_dict(description["codec"])
         history = dict(description.get("training", {}))
-        hears_state = description.get("hears_state", False)  # older folders do not say
-        if not isinstance(hears_state, bool):
-            raise ValueError(f"hears_state is {hears_state!r}")
+        # Older folders do not say.
+        senses = {name: description.get(name, False) for name in ("hears_state", "has_meter_head")}
+        for name, value in senses.items():
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"{path} does not describe a model: {error!r}") from error
     except ParametersError as error:
         raise ModelError(f"{path}: {error}") from error
-    return parameters, codec, history, hears_state
+    return parameters, codec, history, senses

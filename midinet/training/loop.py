@@ -15,13 +15,15 @@ import numpy as np
 
 from midinet.backend import tf
 from midinet.codec.decoding import tokens_to_notes
+from midinet.codec.restating import NOT_RESTATED
 from midinet.data.batches import Batch, Windows, dataset, num_batches
 from midinet.data.corpus import Corpus
 from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import TrainingError
 from midinet.generation.sampling import compose
 from midinet.generation.settings import SamplingSettings, default_freedom
-from midinet.model.music_state import window_features
+from midinet.model.meter import Onsets, window_onsets
+from midinet.model.music_state import Features, Pulse, window_features
 from midinet.model.music_transformer import MusicTransformer, save_model
 from midinet.rendering.learning_curves import training_curves
 from midinet.rendering.piano_roll import piano_roll_image
@@ -345,16 +347,24 @@ def batches_for(
         rows: the part of each batch that this process gets.
 
     Returns:
-        A dataset of (inputs, targets, weights) or (inputs, targets, weights, *Features).
+        A dataset of (inputs, targets, weights) or (inputs, targets, weights, *Features, *Onsets).
     """
-    drum_program = model.codec.drum_program
 
-    def features(batch: Batch) -> Sequence[np.ndarray]:
-        _, _, _, start_steps, restated_onset_steps, beats = batch
-        return window_features(batch.inputs, drum_program, start_steps, restated_onset_steps, beats)
+    def heard(batch: Batch) -> Sequence[np.ndarray]:
+        state, onsets = state_and_onsets(batch, model.codec.drum_program)
+        return (*state, *onsets)
 
-    hears = features if model.hears_state else None
+    hears = heard if model.hears_state else None
     return dataset(windows, model.parameters.batch_size, first_batch, rows, hears)
+
+
+def state_and_onsets(batch: Batch, drum_program: int | None) -> tuple[Features, Onsets]:
+    """What a model hears beside the inputs of a batch."""
+    tokens, restated = batch.inputs, batch.restated_onset_steps
+    pulse = Pulse.of(batch.beats, batch.beats_per_step)
+    state = window_features(tokens, drum_program, batch.start_steps, restated, pulse)
+    is_new = restated == NOT_RESTATED
+    return state, window_onsets(tokens, state, is_new, batch.past_beats, batch.past_slots)
 
 
 def _sums_so_far(state: RunState) -> MetricSums:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from midinet.backend import tf, warn_if_xla_lacks_tools
+from midinet.model.meter import Onsets
 from midinet.model.music_state import Features
 from midinet.model.music_transformer import MusicTransformer
 from midinet.training.devices import BatchSharding
@@ -22,7 +23,8 @@ STEPS_PER_LOSS_SCALE = 1000
 # Far more than a model's dropouts, so that no two devices share a mask.
 DEVICE_STRIDE = 1 << 16
 
-Batch = tuple[tf.Tensor, ...]  # inputs, targets and weights, and the fields of Features if any
+# Inputs, targets and weights; for a model that hears the state, the fields of Features and Onsets.
+Batch = tuple[tf.Tensor, ...]
 
 
 class StepResult(NamedTuple):
@@ -119,9 +121,9 @@ class Steps:
         self, batch: Batch, dropout_seed: tf.Tensor, loss_scale: tf.Tensor
     ) -> list[tf.Tensor]:
         """The gradients of this device's rows, one per variable, and the sums of the metrics."""
-        inputs, targets, weights, state = _parts(batch)
+        inputs, targets, weights, heard = _parts(batch)
         with tf.GradientTape() as tape:
-            logits = self._model(inputs, state, dropout_seed)
+            logits = self._model(inputs, *heard, dropout_seed=dropout_seed)
             sums = loss_and_accuracy_sums(logits, targets, weights)
             total_loss = tf.reduce_sum(sums[1 : 1 + len(MetricSums().losses)])
             # Not the plain sum: in float16 its gradients would overflow for long batches.
@@ -160,16 +162,21 @@ class Steps:
 
     def _validate_on_all_devices(self, batch: Batch) -> tf.Tensor:
         def on_device(batch: Batch) -> tf.Tensor:
-            inputs, targets, weights, state = _parts(batch)
-            return loss_and_accuracy_sums(self._model(inputs, state), targets, weights)
+            inputs, targets, weights, heard = _parts(batch)
+            return loss_and_accuracy_sums(self._model(inputs, *heard), targets, weights)
 
         per_device = self._strategy.run(on_device, (batch,))
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, per_device, axis=None)
 
 
-def _parts(batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, Features | None]:
-    inputs, targets, weights, *state = batch
-    return inputs, targets, weights, Features(*state) if state else None
+def _parts(
+    batch: Batch,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tuple[Features, Onsets] | tuple[()]]:
+    inputs, targets, weights, *heard = batch
+    if not heard:
+        return inputs, targets, weights, ()
+    size = len(Features._fields)
+    return inputs, targets, weights, (Features(*heard[:size]), Onsets(*heard[size:]))
 
 
 def initial_loss_scale(precision: str) -> float:

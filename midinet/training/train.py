@@ -18,6 +18,7 @@ from midinet.backend import keras, tf
 from midinet.data.corpus import Corpus, open_corpus
 from midinet.errors import ModelError, TrainingError
 from midinet.folders import CHECKPOINTS_FOLDER, WEIGHTS_FILE
+from midinet.model.meter import meter_head_shapes
 from midinet.model.music_state import state_table_shapes
 from midinet.model.music_transformer import (
     PARAMETERS_FILE,
@@ -156,7 +157,11 @@ def _make_trainer(
     keras.utils.set_random_seed(state.identity["seed"])
     with strategy.scope(), precision_policy(precision):
         model = build_model(
-            run.parameters, run.corpus.codec, save_memory=save_memory, hears_state=run.hears_state
+            run.parameters,
+            run.corpus.codec,
+            save_memory=save_memory,
+            hears_state=run.hears_state,
+            has_meter_head=state.identity.get("has_meter_head", False),
         )
         optimizer = Adam([variable.value for variable in model.trainable_variables])
     checkpoints = Checkpoints(run.folder / CHECKPOINTS_FOLDER)
@@ -289,6 +294,7 @@ def _run_fingerprint(run: _Run, seed: int) -> dict[str, Any]:
         **run.parameters.to_dict(),
         **run.corpus.codec.to_dict(),
         "hears_state": run.hears_state,
+        "has_meter_head": run.hears_state,
         "data set": run.corpus.fingerprint,
         "seed": seed,
     }
@@ -302,7 +308,9 @@ def _check_fingerprint(before: dict[str, Any], now: dict[str, Any], folder: Path
             f"same music, so it can't be resumed exactly: start another run with --init_from "
             f"{folder} and another -s"
         )
-    found = differences(before, now)
+    # A run that was begun without the head of the meter is resumed without it.
+    now = {**now, "has_meter_head": before.get("has_meter_head", False)}
+    found = differences({"has_meter_head": False, **before}, now)
     if not found:
         return
     way = f"start another run with another -s, if you like with --init_from {folder}"
@@ -327,8 +335,8 @@ def _shape(values: dict[str, Any]) -> dict[str, Any]:
 def _weights_of(init_from: str | Path, run: _Run) -> dict[str, np.ndarray]:
     """The weights of a trained model that has the shape of the new one, but for its length.
 
-    If it does not hear the state of the music and the new model does, the new tables are zero, so
-    that the new model begins as the trained one.
+    If the new model hears the state of the music or has a head for the meter and the trained one
+    does not, the new weights are zero, so that the new model begins as the trained one.
 
     Raises:
         TrainingError: it has another shape, or it hears the state and the new one does not.
@@ -347,9 +355,10 @@ def _weights_of(init_from: str | Path, run: _Run) -> dict[str, np.ndarray]:
     named = {name: variable.numpy() for name, variable in model.weights_by_name().items()}
     length = run.parameters.sequence_length
     arrays = {name: _resized(name, array, length) for name, array in named.items()}
-    if run.hears_state and not model.hears_state:
-        for name, shape in state_table_shapes(run.parameters.embedding_size).items():
-            arrays[name] = np.zeros(shape, np.float32)
+    if run.hears_state:
+        width = run.parameters.embedding_size
+        for name, shape in {**state_table_shapes(width), **meter_head_shapes(width)}.items():
+            arrays.setdefault(name, np.zeros(shape, np.float32))
     return arrays
 
 

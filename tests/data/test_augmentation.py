@@ -116,7 +116,7 @@ def test_some_notes_hang_at_first_and_soon_end():
     random = np.random.default_rng(0)
     numbers = []
     for before in middles(PAST_STEPS):
-        after = forget_note_offs(before, random)
+        after = forget_note_offs(before, random, DRUM_PROGRAM)
         is_forgotten = before.is_over & ~after.is_over
         numbers.append(int(is_forgotten.sum()))
         assert not after.is_drum(DRUM_PROGRAM)[is_forgotten].any()
@@ -138,7 +138,7 @@ def test_some_notes_hang_at_first_and_soon_end():
 def test_where_a_song_begins_nothing_hangs():
     song = encode(make_notes(0))
     before = read_excerpt(song, 0, len(song), DRUM_PROGRAM, PAST_STEPS)
-    after = forget_note_offs(before, np.random.default_rng(0))
+    after = forget_note_offs(before, np.random.default_rng(0), DRUM_PROGRAM)
     assert not before.is_over.any()
     np.testing.assert_array_equal(after.end_steps, before.end_steps)
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midinet.codec.decoding import elapsed_steps
+from midinet.codec.decoding import elapsed_steps, tokens_to_notes
 from midinet.codec.encoding import encode
 from midinet.codec.restating import NOT_RESTATED
-from midinet.codec.vocabulary import NOTE_OFF, PAD, PROGRAM, STEP_MS
+from midinet.codec.vocabulary import NOTE_OFF, NUM_PITCHES, PAD, PROGRAM, STEP_MS
+from midinet.data.augmentation import PAST_STEPS
 from midinet.data.batches import Windows, dataset, num_batches
 from midinet.midi.tempo_map import TempoMap
 from tests.data.music import FakeCorpus, make_corpus, make_notes
@@ -141,6 +142,34 @@ def test_the_beats_follow_the_tempo_map_and_the_stretching():
     assert np.isnan(whole(Windows(CORPUS, SONGS, 64)).beats).all(), "no map, no metronome"
     corpus.grid_shares = [0.79] * len(corpus)
     assert np.isnan(whole(Windows(corpus, SONGS, 64)).beats).all(), "off its grid"
+
+
+def test_a_window_knows_the_notes_before_it():
+    corpus = make_corpus(tempo_map=TempoMap.constant(120))
+    notes = tokens_to_notes(corpus.song(1))
+    slots = notes.program.astype(int) * NUM_PITCHES + notes.pitch
+    batch = whole(Windows(corpus, [1], 64))
+    assert batch.past_beats.shape == batch.past_slots.shape == (len(batch.inputs), 32)
+    numbers = []
+    for row, beats in enumerate(batch.past_beats):
+        is_note = ~np.isnan(beats)
+        start_ms = batch.start_steps[row] * STEP_MS
+        since = notes.start_ms - start_ms
+        # Some of the 32 began just as the window does, but come first in the song's tokens.
+        recent = np.flatnonzero((since < 0) & (since > -PAST_STEPS * STEP_MS))[-28:]
+        found = set(
+            zip((beats[is_note] * 500).round(), batch.past_slots[row, is_note], strict=True)
+        )
+        assert found >= set(zip(notes.start_ms[recent], slots[recent], strict=True))
+        numbers.append(len(recent))
+    assert numbers[0] == 0
+    assert max(numbers) == 28
+    augmented = whole(Windows(corpus, [1], 64, augment=True))
+    beats = augmented.past_beats[~np.isnan(augmented.past_beats)]
+    distance = np.abs(beats[:, None] - notes.start_ms / 500).min(axis=1)
+    assert distance.max() < 0.012, "augmentation does no more than to round times anew"
+    assert set((augmented.past_slots[:, 0] // NUM_PITCHES).tolist()) - set(notes.program.tolist())
+    assert np.isnan(whole(Windows(CORPUS, SONGS, 64)).past_beats).all(), "no map, no metronome"
 
 
 def test_epochs_cut_and_order_differently():

@@ -7,13 +7,15 @@ import pytest
 
 from midinet.backend import tf
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import DRUM_PROGRAM, PAD, TIME_SHIFT, VOCAB_SIZE
+from midinet.codec.vocabulary import DRUM_PROGRAM, NOTE_ON, PAD, TIME_SHIFT, VOCAB_SIZE
 from midinet.errors import OptionError
 from midinet.generation import cached_decoder as decoder
 from midinet.generation import grammar, sampling, token_choice
-from midinet.generation.beats import beats_at
+from midinet.generation.beats import Beats, pulse_at
 from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.midi.tempo_map import TempoMap
 from midinet.model import music_state
+from midinet.model.meter import onsets_of
 from midinet.model.music_transformer import build_model
 from midinet.model.parameters import Parameters
 
@@ -121,8 +123,7 @@ class Recorder:
             temperature, top_p = tf.unstack(numbers)
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
-                beat = beats_at(state.music.now, tempos)
-                features = music_state.features(state.music, beat)
+                features = music_state.features(state.music, pulse_at(state.music.now, tempos))
                 logits, caches = self.step(weights, caches, token, position + i, features)
                 self.calls.append((int(position) + i, features, logits.numpy()))
                 logits = grammar.mask_logits(logits, state, rules) if has_rules else logits
@@ -169,10 +170,17 @@ def test_a_model_that_hears_the_state_composes_by_its_own_logits_across_refills(
                 state = music_state.Features(
                     *(np.concatenate([a, b[:, kept:]], axis=1) for a, b in pairs)
                 )
-            if bpm:
-                # 120 quarter notes per minute: one takes half a second.
-                state = state._replace(beat=(state.now_steps / 50 % 16).astype(np.float32))
-            expected = model(window, state)[0, kept - end :]
+            beats = Beats([TempoMap.constant(bpm) if bpm else None])
+            state = state._replace(**beats.at(state.now_steps)._asdict())
+            # What was played before the window too, of as many notes as the caches remember.
+            played = tokens[row : row + 1, :end]
+            whole = music_state.window_features(played, DRUM_PROGRAM)
+            whole = whole._replace(**beats.at(whole.now_steps)._asdict())
+            forgotten = np.flatnonzero(NOTE_ON.holds(played[0, :kept]))
+            forgotten = forgotten[: -(longest // 2 + kept - start)]
+            whole.tick[0, forgotten] = music_state.NO_TICK
+            onsets = onsets_of(played, whole)
+            expected = model(window, state, onsets)[0, kept - end :]
             logits = [logits[row] for *_, logits in calls]
             np.testing.assert_allclose(logits, expected, atol=1e-4, err_msg=f"from {kept}")
 

@@ -9,13 +9,14 @@ from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import TIME_SHIFT
 from midinet.errors import OptionError
-from midinet.generation.beats import Beats, beats_at
+from midinet.generation.beats import Beats, pulse_at
 from midinet.generation.generate import generate
 from midinet.generation.prompts import Prompt, open_primer
 from midinet.generation.tempo import choose_metronome, continue_in, parse_bpm, with_beats
 from midinet.midi.notes import Notes
 from midinet.midi.reader import read_midi
 from midinet.midi.tempo_map import TempoMap
+from midinet.model.music_state import NO_TICK
 from midinet.model.music_transformer import build_model, save_model
 from midinet.model.parameters import Parameters
 
@@ -209,13 +210,16 @@ def test_the_beats_of_a_seed_are_heard_in_the_window_and_in_the_loop():
     metronome = continue_in(TWO_TEMPOS, 3000, 150)
     beats = Beats([metronome, None])
     steps = np.array([[0, 100, 199, 200, 250, 300, 350]] * 2)
-    heard, silent = beats.at(steps)
+    heard, silent = beats.at(steps).beat
     np.testing.assert_allclose(heard, [0, 1.5, 2.985, 3, 4, 5, 6.25], atol=1e-6)
     assert np.isnan(silent).all()
+    pulse = beats.at(steps)
+    assert pulse.tick[0].tolist() == [0, 18, 36, 36, 48, 60, 75]
+    assert (pulse.tick[1] == NO_TICK).all()
     for column, now in enumerate(steps.T):
-        one, other = beats_at(now, beats.changes()).numpy()
-        assert one == pytest.approx(heard[column], abs=1e-6)
-        assert np.isnan(other)
+        in_loop = pulse_at(now, beats.changes())
+        for field, expected in zip(in_loop, pulse, strict=True):
+            np.testing.assert_allclose(field, expected[:, column], atol=1e-6)
 
 
 def test_a_model_that_hears_no_metronome_refuses_a_tempo(tmp_path):

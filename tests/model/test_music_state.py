@@ -12,7 +12,7 @@ from midinet.backend import tf
 from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, PAD, PROGRAM, TIME_SHIFT, VELOCITY
 from midinet.model import music_state
-from midinet.model.music_state import Features, MusicStateEmbedding, to_numbers
+from midinet.model.music_state import NO_TICK, Features, MusicStateEmbedding, Pulse, to_numbers
 
 DRUM_PROGRAM = 117
 C4, E4 = 60, 64
@@ -52,7 +52,7 @@ def by_a_plain_loop(tokens: np.ndarray, drum_program: int | None) -> Features:
             programs[which] = max(programs[which], age)
             if which == program:
                 notes[key] = age
-        rows.append((program, level, notes, programs, now, math.nan))
+        rows.append((program, level, notes, programs, now, math.nan, NO_TICK, 0.0))
     return Features(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
@@ -96,7 +96,6 @@ def test_all_ways_to_compute_it_agree(make, drum_program):
     by_token = music_state.token_features(
         tf.constant(tokens, tf.int32),
         tf.constant(-1 if drum_program is None else drum_program),
-        tf.fill(tokens.shape, math.nan),
     )
     for row in range(3):
         expected = by_a_plain_loop(tokens[row], drum_program)
@@ -143,7 +142,10 @@ def test_windows_do_not_hear_each_other():
 
 def features_at(steps: int, beat: float) -> np.ndarray:
     state = music_state.window_features(
-        windows_of(PAD), DRUM_PROGRAM, np.array([steps]), beats=np.array([[beat]])
+        windows_of(PAD),
+        DRUM_PROGRAM,
+        np.array([steps]),
+        pulse=Pulse.of(np.array([[beat]]), np.array([[0.02]])),
     )
     return to_numbers(state).numpy()[0, 0]
 

@@ -6,9 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
+from midinet.backend import tf
 from midinet.codec.settings import CodecSettings
+from midinet.codec.vocabulary import PROGRAM, TIME_SHIFT, VOCAB_SIZE
 from midinet.errors import ModelError, OptionError
-from midinet.model.music_state import window_features
+from midinet.model.meter import NUM_SCORES, window_onsets
+from midinet.model.music_state import Pulse, window_features
 from midinet.model.music_transformer import build_model, open_model, save_model
 from midinet.model.parameters import Parameters
 
@@ -164,7 +167,9 @@ def test_a_full_disk_is_seen_beforehand(folder, model, monkeypatch):
 
 @pytest.fixture(scope="module")
 def hearing_model():
-    return build_model(TINY, hears_state=True)
+    model = build_model(TINY, hears_state=True)
+    model.meter_head.meter_kernel.assign(tf.random.stateless_normal((16, NUM_SCORES), (0, 1)))
+    return model
 
 
 def test_the_state_of_the_music_follows_from_the_tokens_alone(hearing_model):
@@ -195,9 +200,40 @@ def test_a_model_folder_says_whether_its_model_hears_the_state(hearing_model, mo
         np.testing.assert_array_equal(opened(IDS), saved(IDS))
 
 
+def test_the_meter_adds_to_the_logits_by_what_was_played_before_the_window(hearing_model):
+    state = window_features(IDS, hearing_model.codec.drum_program)
+    beats = state.now_steps / 50
+    state = state._replace(**Pulse.of(beats, np.full(beats.shape, 0.02))._asdict())
+    without = build_model(TINY, hears_state=True, has_meter_head=False)
+    for name, variable in without.weights_by_name().items():
+        variable.assign(hearing_model.weights_by_name()[name])
+    assert not without.has_meter_head
+    difference = (hearing_model(IDS, state) - without(IDS, state)).numpy()
+    is_shift = (np.arange(VOCAB_SIZE) >= TIME_SHIFT.first) & (np.arange(VOCAB_SIZE) < PROGRAM.first)
+    assert np.abs(difference[..., is_shift]).max() > 0.1
+    # A note one bar before the first token, which only `onsets` tells of.
+    is_new = np.ones(IDS.shape, bool)
+    past_beats = np.full((len(IDS), 1), beats[0, 0] - 4)
+    slots = np.full((len(IDS), 1), state.program[0, 0] * 128 + 60)
+    onsets = window_onsets(IDS, state, is_new, past_beats, slots)
+    difference = (hearing_model(IDS, state, onsets) - hearing_model(IDS, state)).numpy()
+    assert np.abs(difference[0, 0, 60]) > 0.01
+
+
+def test_a_folder_from_before_the_meter_opens_without_it(hearing_model, tmp_path):
+    without = build_model(TINY, hears_state=True, has_meter_head=False)
+    save_model(without, tmp_path)
+    description = json.loads((tmp_path / "parameters.json").read_text())
+    del description["has_meter_head"]
+    (tmp_path / "parameters.json").write_text(json.dumps(description))
+    opened = open_model(tmp_path)
+    assert opened.hears_state
+    np.testing.assert_array_equal(opened(IDS), without(IDS))
+
+
 def test_a_folder_from_before_the_state_opens_without_it(model, tmp_path):
     save_model(model, tmp_path)
     description = json.loads((tmp_path / "parameters.json").read_text())
-    del description["hears_state"]
+    del description["hears_state"], description["has_meter_head"]
     (tmp_path / "parameters.json").write_text(json.dumps(description))
     np.testing.assert_array_equal(open_model(tmp_path)(IDS), model(IDS))

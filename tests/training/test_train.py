@@ -15,11 +15,11 @@ from midinet.data.batches import dataset as batches_of
 from midinet.data.corpus import open_corpus
 from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import MidinetError, OptionError, TrainingError
-from midinet.model.music_state import window_features
 from midinet.model.music_transformer import build_model, open_model, save_model
 from midinet.model.parameters import Parameters
 from midinet.training.checkpoints import Checkpoints
 from midinet.training.devices import BatchSharding
+from midinet.training.loop import state_and_onsets
 from midinet.training.metrics import KINDS, MetricSums, loss_and_accuracy_sums
 from midinet.training.optimizer import Adam, clip, learning_rate
 from midinet.training.steps import Steps, next_loss_scale
@@ -94,9 +94,9 @@ def test_the_folder_holds_the_best_model(trained, dataset):
     losses = []
     for number in range(len(windows)):
         batch = windows.batch(number, 1)
-        _, targets, weights, *where = batch
-        state = window_features(batch.inputs, corpus.codec.drum_program, *where)
-        logits = model(batch.inputs, state).numpy()[0].astype(np.float64)
+        _, targets, weights, *_ = batch
+        heard = state_and_onsets(batch, corpus.codec.drum_program)
+        logits = model(batch.inputs, *heard).numpy()[0].astype(np.float64)
         log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         losses.extend(-log_probabilities[weights[0] == 1, targets[0, weights[0] == 1]])
     best = min(entry["val_loss"] for entry in history)
@@ -406,6 +406,7 @@ def test_a_plain_model_that_is_trained_further_begins_as_it_was(dataset, tmp_pat
     train(1, tmp_path / "new", dataset, parameters=frozen, init_from=tmp_path / "plain")
     new = open_model(tmp_path / "new")
     assert new.hears_state
+    assert new.has_meter_head
     tokens = open_corpus(dataset).song(0)[None, : TINY.sequence_length]
     np.testing.assert_array_equal(new(tokens), plain(tokens))
     with pytest.raises(TrainingError, match="leave --plain out"):
@@ -418,6 +419,17 @@ def test_a_run_of_an_older_version_is_not_resumed_with_other_batches(trained, da
     Checkpoints(tmp_path / "checkpoints").save(state, arrays)
     with pytest.raises(TrainingError, match=r"older version of midinet.*--init_from"):
         train(3, tmp_path, dataset, restore=True, parameters=TINY)
+
+
+def test_a_run_from_before_the_meter_is_resumed_without_it(trained, dataset, tmp_path):
+    state, arrays = Checkpoints(trained[0] / "checkpoints").load()
+    del state.identity["has_meter_head"]
+    arrays = {name: array for name, array in arrays.items() if "meter" not in name}
+    Checkpoints(tmp_path / "checkpoints").save(state, arrays)
+    train(len(trained[1]) + 1, tmp_path, dataset, restore=True, parameters=TINY)
+    state, arrays = Checkpoints(tmp_path / "checkpoints").load()
+    assert state.epoch == len(trained[1]) + 1
+    assert not any("meter" in name for name in arrays)
 
 
 def test_the_model_keeps_the_tempos_of_its_training_songs(trained, dataset):

@@ -1,0 +1,254 @@
+"""The meter: what the beat suggests, by where its lines lie and by what was played bars ago.
+
+Music is written in beats and repeats after whole bars, but tokens say times in steps of 10 ms.
+From the embedding alone a model has to learn for every tempo anew how many steps lead to the next
+eighth note. So the last layer gets a second way to say what follows, in terms of the beat:
+
+- TIME_SHIFT: it scores the lines of the beat, by their position in the bar, by their distance, and
+  by whether notes began a whole number of bars before them. A line's scores are added to the logit
+  of the TIME_SHIFT that leads to it. A line is a tick, a twelfth of a quarter note, so that every
+  sixteenth and every triplet has one.
+- NOTE_ON: it scores the pitches that the current program began so many bars ago, at the same place
+  in the bar.
+- PROGRAM: it scores the programs that began notes then.
+
+The lags are half a bar, one, two, four and eight bars of four quarter notes. What was played is
+known from before the window, too.
+
+Without a metronome nothing is added.
+
+Source for scores of what was there before: Gu et al. 2016, "Incorporating copying mechanism in
+sequence-to-sequence learning".
+
+Axes: B windows or pieces, Q queries (the tokens after which logits are wanted), C onsets, L lags,
+D width of the model, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from midinet.backend import keras, tf
+from midinet.codec.vocabulary import (
+    NOTE_ON,
+    NUM_PITCHES,
+    NUM_PROGRAMS,
+    PROGRAM,
+    TIME_SHIFT,
+    VOCAB_SIZE,
+)
+from midinet.model.music_state import (
+    BEATS_PER_CYCLE,
+    NO_TICK,
+    TICKS_PER_BEAT,
+    Features,
+    Pulse,
+)
+
+TICKS_PER_BAR = 4 * TICKS_PER_BEAT
+LAGS_TICKS = tuple(int(bars * TICKS_PER_BAR) for bars in (0.5, 1, 2, 4, 8))
+_RING_TICKS = 4096  # longer than most windows; of a longer one some onsets are mixed up
+
+# Positions in the bar, distances, and for each lag a score for lines, for pitches, for programs.
+NUM_SCORES = 2 * TICKS_PER_BAR + 3 * len(LAGS_TICKS)
+
+_EPSILON = 1e-3  # ticks; ties are decided alike wherever this is computed
+
+
+class Onsets(NamedTuple):
+    """The notes that began in a window and before it: int32 arrays or tensors `(B, C)`.
+
+    Attributes:
+        tick: when the note began, as in `Features`; NO_TICK for an entry that is no note.
+        program: of the note.
+        pitch: of the note.
+    """
+
+    tick: Any
+    program: Any
+    pitch: Any
+
+
+def onsets_of(tokens: tf.Tensor, features: Features) -> Onsets:
+    """The onset of each token `(B, C)` that is a NOTE_ON, given the state after each token."""
+    is_on = (tokens >= NOTE_ON.first) & (tokens < NOTE_ON.end)
+    return Onsets(
+        tf.where(is_on, tf.cast(features.tick, tf.int32), NO_TICK),
+        tf.cast(features.program, tf.int32),
+        tokens % NUM_PITCHES,
+    )
+
+
+def window_onsets(
+    tokens: np.ndarray,
+    features: Features,
+    is_new: np.ndarray,
+    past_beats: np.ndarray,
+    past_slots: np.ndarray,
+) -> Onsets:
+    """The onsets in training windows and before them, in NumPy: `(B, P + T)`.
+
+    Args:
+        tokens: `(B, T)` the model's inputs.
+        features: the state after each of them.
+        is_new: `(B, T)` False for tokens that restate a note, which began before.
+        past_beats: `(B, P)` when the notes before the windows began, in quarter notes; NaN without
+            a metronome.
+        past_slots: `(B, P)` their programs and pitches: program * 128 + pitch.
+    """
+    is_onset = NOTE_ON.holds(tokens) & is_new
+    past_ticks = Pulse.of(past_beats, past_beats).tick
+    columns = (
+        (past_ticks, np.where(is_onset, features.tick, NO_TICK)),
+        (past_slots // NUM_PITCHES, features.program),
+        (past_slots % NUM_PITCHES, tokens % NUM_PITCHES),
+    )
+    return Onsets(*(np.concatenate(c, axis=1, dtype=np.int32) for c in columns))
+
+
+def meter_logits(
+    x: tf.Tensor, features: Features, onsets: Onsets, kernel: tf.Tensor, bias: tf.Tensor
+) -> tf.Tensor:
+    """What the meter adds to the logits: `(B, Q, V)` float32.
+
+    Args:
+        x: `(B, Q, D)` the output of the last block.
+        features: the state of the music after Q tokens.
+        onsets: what was played. Those after a query don't matter: what is looked up lies at least
+            half a bar in the past.
+        kernel: `(D, NUM_SCORES)`.
+        bias: `(NUM_SCORES,)`.
+    """
+    scores = tf.tensordot(tf.cast(x, tf.float32), kernel, 1) + bias
+    L = len(LAGS_TICKS)
+    sizes = (TICKS_PER_BAR, TICKS_PER_BAR, L, L, L)
+    at_position, at_distance, line_lags, pitch_lags, program_lags = tf.split(scores, sizes, axis=-1)
+    tick, program = (tf.cast(x, tf.int32) for x in (features.tick, features.program))
+    line = tick[..., None] + tf.range(1, TICKS_PER_BAR + 1)  # (B, Q, 48)
+    lines = at_distance + tf.gather(at_position, line % TICKS_PER_BAR, batch_dims=2)
+    pitches = programs = tf.zeros(1)
+    has_onset = _ring_of(onsets)
+    began = _finder(onsets, tick.shape[1])
+    for index, lag in enumerate(LAGS_TICKS):
+        began_pitches, began_programs = began(tick - lag, program)
+        pitches += pitch_lags[..., index, None] * began_pitches
+        programs += program_lags[..., index, None] * began_programs
+        before = line - lag
+        had_onset = tf.gather(has_onset, before % _RING_TICKS, batch_dims=1)
+        is_past = before < tick[..., None]
+        lines += line_lags[..., index, None] * tf.where(is_past, had_onset, 0.0)
+
+    distance = distances_of_lines(features)
+    shifts = tf.gather(lines, tf.maximum(distance - 1, 0), batch_dims=2)
+    shifts = tf.where(distance > 0, shifts, 0.0)
+    columns, end = [], 0
+    for kind, logits in ((NOTE_ON, pitches), (TIME_SHIFT, shifts), (PROGRAM, programs)):
+        columns += [tf.zeros((*logits.shape[:2], kind.first - end)), logits]
+        end = kind.end
+    columns.append(tf.zeros((*shifts.shape[:2], VOCAB_SIZE - end)))
+    return tf.concat(columns, axis=-1)
+
+
+# Maps times `(B, Q)` in ticks and programs `(B, Q)` to what began at those times: which pitches of
+# the program `(B, Q, 128)`, and which programs `(B, Q, 128)`, as 0 and 1.
+Finder = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def _finder(onsets: Onsets, num_queries: int) -> Finder:
+    """A function that finds onsets; in the way that is fast for so many queries."""
+    is_onset = tf.cast(onsets.tick > NO_TICK, tf.float32)[..., None]
+    pitches = is_onset * tf.one_hot(onsets.pitch, NUM_PITCHES)
+    programs = is_onset * tf.one_hot(onsets.program, NUM_PROGRAMS)
+    if num_queries == 1:
+        return functools.partial(_compare_all, onsets, pitches, programs)
+    # The onsets of a time are neighbours in this order, and so are those of a program among them.
+    key = onsets.tick * NUM_PROGRAMS + onsets.program
+    order = tf.argsort(key, axis=1)
+    key = tf.gather(key, order, batch_dims=1)
+    # How many onsets come before each place: (B, C + 1, 128).
+    pitches_before, programs_before = (
+        tf.pad(tf.cumsum(tf.gather(x, order, batch_dims=1), axis=1), ((0, 0), (1, 0), (0, 0)))
+        for x in (pitches, programs)
+    )
+
+    def between(before: tf.Tensor, first_key: tf.Tensor, size: int) -> tf.Tensor:
+        first, end = (tf.searchsorted(key, k) for k in (first_key, first_key + size))
+        count = tf.gather(before, end, batch_dims=1) - tf.gather(before, first, batch_dims=1)
+        return tf.minimum(count, 1.0)
+
+    def find(tick: tf.Tensor, program: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        first_key = tick * NUM_PROGRAMS
+        return (
+            between(pitches_before, first_key + program, 1),
+            between(programs_before, first_key, NUM_PROGRAMS),
+        )
+
+    return find
+
+
+def _compare_all(
+    onsets: Onsets, pitches: tf.Tensor, programs: tf.Tensor, tick: tf.Tensor, program: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Finds onsets for one query per piece, by comparing it with each of them."""
+    began = onsets.tick == tick  # (B, C)
+    began_of_program = began & (onsets.program == program)
+
+    def any_of(which: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+        return tf.minimum(tf.matmul(tf.cast(which, tf.float32)[:, None], table), 1.0)
+
+    return any_of(began_of_program, pitches), any_of(began, programs)
+
+
+def _ring_of(onsets: Onsets) -> tf.Tensor:
+    """Which ticks have onsets: `(B, _RING_TICKS)` float32, 0 or 1, by tick modulo the length."""
+    B, C = onsets.tick.shape
+    row = tf.broadcast_to(tf.range(B)[:, None], (B, C))
+    index = tf.stack([row, onsets.tick % _RING_TICKS], axis=-1)
+    is_onset = tf.cast(onsets.tick > NO_TICK, tf.float32)
+    return tf.minimum(tf.scatter_nd(index, is_onset, (B, _RING_TICKS)), 1.0)
+
+
+def distances_of_lines(features: Features) -> tf.Tensor:
+    """For each TIME_SHIFT after `(..)` tokens to which line of the beat it leads: `(.., 100)`.
+
+    Lines are numbered by their distance in ticks from the tick nearest to the present, 1 to
+    TICKS_PER_BAR. 0 means that the TIME_SHIFT leads to no line, or farther.
+    """
+    cycle = TICKS_PER_BEAT * BEATS_PER_CYCLE
+    has_beat = ~tf.math.is_nan(features.beat)
+    # By how many ticks the present lies after its nearest tick, from -1/2 to 1/2.
+    now = TICKS_PER_BEAT * tf.where(has_beat, features.beat, 0.0)
+    now -= tf.cast(features.tick % cycle, tf.float32)
+    now = (now + cycle / 2) % cycle - cycle / 2
+    per_step = features.ticks_per_step[..., None]
+    ticks = now[..., None] + tf.range(1, TIME_SHIFT.size + 1, dtype=tf.float32) * per_step
+    line = tf.round(ticks)
+    # Of the steps around a line the nearest leads to it; of two that are as near, the later one.
+    late = ticks - line
+    is_nearest = (late > _EPSILON - per_step / 2) & (late <= _EPSILON + per_step / 2)
+    is_in_reach = (line >= 1) & (line <= TICKS_PER_BAR) & has_beat[..., None]
+    return tf.where(is_nearest & is_in_reach, tf.cast(line, tf.int32), 0)
+
+
+def meter_head_shapes(embedding_size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights of MeterHead, by name."""
+    return {"meter_kernel": (embedding_size, NUM_SCORES), "meter_bias": (NUM_SCORES,)}
+
+
+class MeterHead(keras.layers.Layer):
+    """Adds to the logits what the meter suggests; see `meter_logits`. Begins by adding nothing."""
+
+    def __init__(self, embedding_size: int, **options: Any) -> None:
+        # float32, as the logits are; half precision would blur the beat.
+        super().__init__(autocast=False, dtype="float32", **options)
+        self.meter_kernel, self.meter_bias = (
+            self.add_weight(shape=shape, initializer="zeros", name=name)
+            for name, shape in meter_head_shapes(embedding_size).items()
+        )
+
+    def call(self, x: tf.Tensor, features: Features, onsets: Onsets) -> tf.Tensor:
+        return meter_logits(x, features, onsets, self.meter_kernel.value, self.meter_bias.value)
