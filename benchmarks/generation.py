@@ -2,7 +2,7 @@
 
     python benchmarks/generation.py            all of it, some minutes
     python benchmarks/generation.py steps      a token's time at several batches and contexts
-    python benchmarks/generation.py rules      what the grammar costs
+    python benchmarks/generation.py rules      what the grammar costs, and what --accompany adds
     python benchmarks/generation.py long       2,500 tokens behind a seed of 512
     python benchmarks/generation.py process    generate.py as a whole, cold
 
@@ -33,7 +33,9 @@ from midinet.codec.vocabulary import DRUM_PROGRAM  # noqa: E402
 from midinet.generation import cached_decoder as decoder  # noqa: E402
 from midinet.generation import sampling  # noqa: E402
 from midinet.generation.grammar import initial_state, to_tensors  # noqa: E402
+from midinet.generation.kept_events import KeptEvents, to_kept_events  # noqa: E402
 from midinet.generation.settings import GrammarRules, SamplingSettings  # noqa: E402
+from midinet.midi.notes import Notes  # noqa: E402
 from midinet.model.meter import Onsets  # noqa: E402
 from midinet.model.music_state import NO_TICK  # noqa: E402
 from midinet.model.music_transformer import MusicTransformer, build_model, save_model  # noqa: E402
@@ -70,7 +72,12 @@ def bytes_of_step(parameters: Parameters, B: int, context: float) -> float:
 
 
 def time_steps(
-    model: MusicTransformer, B: int, context: int, *, has_rules: bool = True
+    model: MusicTransformer,
+    B: int,
+    context: int,
+    *,
+    has_rules: bool = True,
+    kept: KeptEvents | None = None,
 ) -> Callable[[], float]:
     """A function that measures the seconds of a step, among the last before `context`."""
     weights = decoder.pack_weights(model.weights_by_name())
@@ -90,7 +97,7 @@ def time_steps(
             decoder.Caches(blocks, onsets),
             tf.zeros((B,), tf.int32),
             initial_state(B),
-            to_tensors(GrammarRules(may_end=False), DRUM_PROGRAM),
+            to_tensors(GrammarRules(may_end=False), DRUM_PROGRAM, kept),
             tf.constant(context - TOKENS),
             tf.constant(count),
             tf.constant(uniform),
@@ -140,16 +147,29 @@ def show_steps() -> None:
 
 
 def show_rules() -> None:
-    """What the grammar adds to a step: steps with it and without, in turns."""
-    model = build_model(Parameters())
-    print("| pieces | ms a step | without the grammar | its share |")
-    print("|---|---|---|---|")
+    """What the grammar and kept notes add to a step: steps with them and without, in turns."""
+    model = build_model(Parameters(), hears_state=True)
+    kept = to_kept_events(kept_part(), DRUM_PROGRAM)
+    print("| pieces | ms a step | without the grammar | its share | with kept notes | they add |")
+    print("|---|---|---|---|---|---|")
     for B in (1, 4, 16):
         steps = [time_steps(model, B, 512, has_rules=has_rules) for has_rules in (True, False)]
+        steps.append(time_steps(model, B, 512, kept=kept))
         times = np.array([[step() for step in steps] for _ in range(3 * RUNS)])
         ms = 1e3 * np.median(times, axis=0)
         share = 1 - np.median(times[:, 1] / times[:, 0])
-        print(f"| {B} | {ms[0]:.2f} | {ms[1]:.2f} | {share:.1%} |", flush=True)
+        added = np.median(times[:, 2] / times[:, 0]) - 1
+        print(
+            f"| {B} | {ms[0]:.2f} | {ms[1]:.2f} | {share:.1%} | {ms[2]:.2f} | {added:.1%} |",
+            flush=True,
+        )
+
+
+def kept_part() -> Notes:
+    """A flute of 2,000 notes, four per second."""
+    start = 250.0 * np.arange(2000)
+    program, pitch, velocity = (np.full(len(start), n, np.uint8) for n in (73, 72, 80))
+    return Notes(start, start + 200, program, pitch, velocity, np.zeros(len(start), bool))
 
 
 def show_long() -> None:
