@@ -149,10 +149,10 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, dataset, tmp_p
     # Inside an epoch; in the next; and before the first checkpoint of a restored run.
     options = {"restore": True, "parameters": TINY, "checkpoint_every_minutes": 0}
     for step in (steps_an_epoch // 2, steps_an_epoch + 1, steps_an_epoch + 2):
-        monkeypatch.setattr(Steps, "train", kill_at(step))
-        with pytest.raises(KilledError):
-            train(EPOCHS, tmp_path, dataset, **options)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:  # what `without_samples` does stays in force
+            patch.setattr(Steps, "train", kill_at(step))
+            with pytest.raises(KilledError):
+                train(EPOCHS, tmp_path, dataset, **options)
     again = train(EPOCHS, tmp_path, dataset, **options)
     for entry, expected in zip(again, history, strict=True):
         for name in entry.keys() - {"tokens_per_second"}:
