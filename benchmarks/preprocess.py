@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 import mido  # noqa: E402
+import numpy as np  # noqa: E402
 
 from midinet import encode, read_midi  # noqa: E402
 from tests.midi.midi_bytes import chunk, event  # noqa: E402
@@ -66,24 +68,28 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def against_mido(paths: list[Path]) -> None:
-    """Prints the times of mido, of the reader and of the encoder, per file."""
-    times: dict[str, list[float]] = {"mido": [], "read": [], "encode": []}
-    notes = [read_midi(path) for path in paths]  # so that every file is in memory
-    for _ in range(ROUNDS):
-        times["mido"].append(
-            cpu_seconds(lambda: [list(mido.MidiFile(p, clip=True)) for p in paths])
-        )
-        times["read"].append(cpu_seconds(lambda: [read_midi(path) for path in paths]))
-        times["encode"].append(cpu_seconds(lambda: [encode(song) for song in notes]))
-    median = {name: statistics.median(values) / len(paths) for name, values in times.items()}
+    """Prints the times of mido, of the reader and of the encoder, per file, and their ratios."""
+    works: dict[str, Callable[[Path], object]] = {
+        "mido": lambda path: list(mido.MidiFile(path, clip=True)),
+        "read": read_midi,
+        "encode": lambda path: encode(songs[path]),
+    }
+    songs = {path: read_midi(path) for path in paths}  # so that every file is in memory
+    rounds = [
+        {name: [cpu_seconds(partial(work, path)) for path in paths] for name, work in works.items()}
+        for _ in range(ROUNDS)
+    ]
+    median = {name: np.median([times[name] for times in rounds], axis=0) for name in works}
     size = sum(path.stat().st_size for path in paths) / len(paths)
-    count = sum(len(song) for song in notes) / len(paths)
+    count = sum(len(song) for song in songs.values()) / len(paths)
     print(f"{len(paths)} files of {size / 1000:.0f} KB and {count:,.0f} notes on average")
     for name, seconds in median.items():
-        print(f"{name:<28}{1000 * seconds:>10.2f} ms a file")
+        print(f"{name:<28}{1000 * seconds.mean():>10.2f} ms a file")
     both = median["read"] + median["encode"]
-    print(f"{'read + encode':<28}{1000 * both:>10.2f} ms a file")
-    print(f"{'times as fast as mido':<28}{median['mido'] / both:>10.1f}")
+    print(f"{'read + encode':<28}{1000 * both.mean():>10.2f} ms a file")
+    print(f"{'times as fast as mido':<28}{median['mido'].sum() / both.sum():>10.1f} in all")
+    least, middle, most = np.quantile(median["mido"] / both, (0, 0.5, 1))
+    print(f"{'':<28}{middle:>10.1f} median of the files, {least:.1f} least, {most:.1f} most")
 
 
 def start_up() -> None:

@@ -17,6 +17,7 @@ from midinet.codec.vocabulary import (
     VELOCITY,
     VELOCITY_STEP,
     TokenRange,
+    Tokens,
 )
 from midinet.midi.notes import Notes
 
@@ -27,7 +28,7 @@ DRUM_STEPS = 10  # percussion has no NOTE_OFF: it sounds for 100 ms or until the
 _DEFAULT_VELOCITY = 64  # for notes before the first VELOCITY token; an encoder writes none such
 
 
-def decode(tokens: np.ndarray, drum_program: int | None = DRUM_PROGRAM) -> mido.MidiFile:
+def decode(tokens: Tokens, drum_program: int | None = DRUM_PROGRAM) -> mido.MidiFile:
     """Makes a MIDI file from any sequence of tokens.
 
     Args:
@@ -46,7 +47,7 @@ def decode(tokens: np.ndarray, drum_program: int | None = DRUM_PROGRAM) -> mido.
 
 
 def tokens_to_notes(
-    tokens: np.ndarray, drum_program: int | None = DRUM_PROGRAM, first: int = 0
+    tokens: Tokens, drum_program: int | None = DRUM_PROGRAM, first: int = 0
 ) -> Notes:
     """Reads any sequence of tokens as notes.
 
@@ -101,13 +102,13 @@ def tokens_to_notes(
     )
 
 
-def elapsed_steps(tokens: np.ndarray) -> np.ndarray:
+def elapsed_steps(tokens: Tokens) -> np.ndarray:
     """The time after each token `(.., T)`, in grid steps from the first token: `(.., T)` int64."""
     steps = np.where(TIME_SHIFT.holds(tokens), tokens.astype(np.int64) - TIME_SHIFT.first + 1, 0)
     return np.cumsum(steps, axis=-1)
 
 
-def current_values(tokens: np.ndarray, kind: TokenRange, initial: int) -> np.ndarray:
+def current_values(tokens: Tokens, kind: TokenRange, initial: int) -> np.ndarray:
     """The value of one kind of token (the program, say) that is current at each token `(.., T)`.
 
     Before the first token of that kind, `initial` is current.

@@ -25,6 +25,7 @@ from midinet.codec.vocabulary import (
     TIME_SHIFT,
     VELOCITY,
     VELOCITY_STEP,
+    Tokens,
     melodic_substitute,
 )
 from midinet.midi.notes import Notes
@@ -65,7 +66,7 @@ def encode(
     drum_program: int | None = DRUM_PROGRAM,
     sustain: bool = True,
     volume: bool = True,
-) -> np.ndarray:
+) -> Tokens:
     """Writes music as tokens.
 
     Args:
@@ -212,7 +213,7 @@ def _current_programs(
     return before
 
 
-def _emit_tokens(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> np.ndarray:
+def _emit_tokens(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> Tokens:
     """Writes sorted event keys as tokens.
 
     Each event becomes, in this order: TIME_SHIFTs where time passes, PROGRAM and VELOCITY where
@@ -269,7 +270,7 @@ def write_events(
     level: np.ndarray,
     first_program: int = 0,
     first_level: int = 0,
-) -> np.ndarray:
+) -> Tokens:
     """Writes events as tokens, in the order in which an encoder writes them.
 
     Args:
@@ -288,7 +289,7 @@ def write_events(
     return _write(time << _TIME_BIT | what, first_program, first_level)
 
 
-def _write(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> np.ndarray:
+def _write(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> Tokens:
     """Puts event keys, of which there may be none, in order and writes them as tokens."""
     if not len(keys):
         return np.empty(0, np.uint16)

@@ -19,6 +19,7 @@ from midinet.codec.vocabulary import (
     NUM_PROGRAMS,
     PROGRAM,
     VELOCITY,
+    Tokens,
 )
 
 NOT_RESTATED = -1  # in place of an onset, for tokens that restate no note
@@ -37,12 +38,12 @@ class Restatement(NamedTuple):
         notes: `(R,)` the indices of the notes that are restated.
     """
 
-    tokens: np.ndarray
+    tokens: Tokens
     onset_steps: np.ndarray
     notes: np.ndarray
 
 
-def restate(before: np.ndarray, drum_program: int | None, max_tokens: int) -> Restatement:
+def restate(before: Tokens, drum_program: int | None, max_tokens: int) -> Restatement:
     """Restates the notes that still sound after a song's first tokens.
 
     They come in the encoder's order, without time. After them the program and the velocity level

@@ -5,10 +5,13 @@ Models trained elsewhere depend on these numbers, so they are fixed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+Tokens: TypeAlias = "np.ndarray"  # integers of the table below, in the order of the music
 
 
 class TokenRange(NamedTuple):
@@ -22,7 +25,7 @@ class TokenRange(NamedTuple):
         """The first token after the range."""
         return self.first + self.size
 
-    def holds(self, tokens: np.ndarray) -> np.ndarray:
+    def holds(self, tokens: Tokens) -> np.ndarray:
         """Marks the tokens of an array that lie in the range."""
         return (tokens >= self.first) & (tokens < self.end)
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from midinet.midi.tempo_map import Times
+
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, DECLARATION = 0x80, 0x90, 0xB0, 0xC0, 0xF0
 ALL_SOUND_OFF, RESET_CONTROLLERS, ALL_NOTES_OFF = 120, 121, 123
 
@@ -29,7 +31,7 @@ class ChannelEvents(NamedTuple):
     first: np.ndarray
     second: np.ndarray
     number: np.ndarray
-    ms: np.ndarray
+    ms: Times
     begins: np.ndarray
 
     def latest(self, is_marked: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from midinet.midi.tempo_map import TempoMap
+from midinet.midi.tempo_map import TempoMap, Times
 
 DRUM_CHANNEL = 9  # the tenth; MIDI counts channels from 0
 
@@ -29,8 +29,8 @@ class Notes:
         >>> piano = notes[(notes.program < 8) & ~notes.is_drum]
     """
 
-    start_ms: np.ndarray
-    end_ms: np.ndarray
+    start_ms: Times
+    end_ms: Times
     program: np.ndarray
     pitch: np.ndarray
     velocity: np.ndarray

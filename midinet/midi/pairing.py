@@ -15,6 +15,7 @@ from midinet.midi.channel_events import (
     RESET_CONTROLLERS,
     ChannelEvents,
 )
+from midinet.midi.tempo_map import Times
 
 _DEFAULT_PROGRAM = 0
 _SUSTAIN, _SOSTENUTO = 64, 66
@@ -117,7 +118,7 @@ def _match(
     key: np.ndarray,
     num_silences: np.ndarray | None,
     is_on: np.ndarray,
-    ms: np.ndarray,
+    ms: Times,
     notes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the note-off of each note-on, among those of the same key with no silence between.
@@ -183,7 +184,7 @@ def _match_overlaps(
     return np.append(on, open_on[ended]), np.append(off, last_of_group[ended])
 
 
-def _ends_all(begins: np.ndarray, is_on: np.ndarray, ms: np.ndarray) -> np.ndarray:
+def _ends_all(begins: np.ndarray, is_on: np.ndarray, ms: Times) -> np.ndarray:
     """Marks the note-offs that come at least _LATE_MS after the latest stroke of their group."""
     latest = np.arange(len(is_on))
     latest[~(is_on | begins)] = 0

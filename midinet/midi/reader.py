@@ -1,7 +1,9 @@
 """Standard MIDI File bytes -> note arrays: the file's header, its chunks and its tempos.
 
-The bytes of the tracks become events (events.py). Here the events get their times (tempo_map.py),
-and are then paired to notes (pairing.py).
+The bytes of the tracks become events (events.py). Here the events of all tracks are put in the
+order of their times (tempo_map.py) and sorted by channel (channel_events.py). Then note-ons are
+paired with what ends them (pairing.py), and each note gets its loudness (loudness.py) and whether
+it is percussion (percussion.py).
 
 Source of the format: "Standard MIDI-File Format Spec. 1.1", MIDI Manufacturers Association.
 """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+
+Times: TypeAlias = np.ndarray  # float64, in milliseconds from the beginning of the song
 
 DEFAULT_US_PER_BEAT = 500_000  # 120 beats per minute, where a file sets no tempo
 
@@ -30,7 +32,7 @@ class TempoMap(NamedTuple):
         array([0., 1.])
     """
 
-    ms: np.ndarray
+    ms: Times
     beats: np.ndarray
     us_per_beat: np.ndarray
     time_signatures: tuple[tuple[float, int, int], ...] = ()
@@ -41,7 +43,7 @@ class TempoMap(NamedTuple):
         zero = np.zeros(1)
         return cls(zero, zero, np.array([60e6 / beats_per_minute]))
 
-    def beats_at(self, ms: np.ndarray) -> np.ndarray:
+    def beats_at(self, ms: Times) -> np.ndarray:
         """The beats, with fractions, at times in milliseconds; before the first tempo change too.
 
         Args:
@@ -55,16 +57,16 @@ class TempoMap(NamedTuple):
         beats: np.ndarray = self.beats[change] + since_ms * 1000 / self.us_per_beat[change]
         return beats
 
-    def us_per_beat_at(self, ms: np.ndarray) -> np.ndarray:
+    def us_per_beat_at(self, ms: Times) -> np.ndarray:
         """The tempos in microseconds per beat, float64, at times `(...)` in milliseconds."""
         tempos: np.ndarray = self.us_per_beat[self._changes_at(ms)]
         return tempos
 
-    def _changes_at(self, ms: np.ndarray) -> np.ndarray:
+    def _changes_at(self, ms: Times) -> np.ndarray:
         """The index of the tempo change that holds at times in milliseconds."""
         return np.maximum(self.ms.searchsorted(ms, side="right") - 1, 0)
 
-    def grid_share(self, onsets_ms: np.ndarray) -> float:
+    def grid_share(self, onsets_ms: Times) -> float:
         """The share of onsets that lie within 12 ms of a sixteenth or a triplet of a beat.
 
         Args:
@@ -140,7 +142,7 @@ class Clock:
         self._tick, self._us_per_beat = tick, us_per_beat
         self._units = np.concatenate(((0.0,), np.cumsum(units)))
 
-    def to_ms(self, tick: np.ndarray) -> np.ndarray:
+    def to_ms(self, tick: np.ndarray) -> Times:
         """The times of ascending ticks `(N,)` in milliseconds."""
         if len(self._tick) == 1:
             units = tick * self._us_per_beat[0]
@@ -150,10 +152,10 @@ class Clock:
             units_before = self._units.repeat(count)
             since, us_per_beat = self._tick.repeat(count), self._us_per_beat.repeat(count)
             units = units_before + (tick - since) * us_per_beat
-        ms: np.ndarray = units / self._units_per_ms
+        ms: Times = units / self._units_per_ms
         return ms
 
-    def to_ticks(self, ms: np.ndarray) -> np.ndarray:
+    def to_ticks(self, ms: Times) -> np.ndarray:
         """The ticks nearest to times `(N,)` in milliseconds, in any order."""
         units = ms * self._units_per_ms
         change = np.maximum(self._units.searchsorted(units, side="right") - 1, 0)
