@@ -29,14 +29,19 @@ def main(argv: list[str] | None = None) -> int:
     add("--inclusive", action="store_true", help="put it in front of the output")
 
     add = parser.add_argument_group("how to choose the next token").add_argument
-    pairs = zip(STATE_FREEDOM, PLAIN_FREEDOM, strict=True)  # by what the model hears
-    k, temperature, p = (f"(default: {state:g}, or {plain:g})" for state, plain in pairs)
+    # By what the model hears.
+    pairs = zip(STATE_FREEDOM[:4], PLAIN_FREEDOM[:4], strict=True)
+    k, temperature, p, v = (
+        f"(default: {state:g})" if state == plain else f"(default: {state:g}, or {plain:g})"
+        for state, plain in pairs
+    )
     add("-k", "--top_k", type=int, metavar="K", help=f"among the K likeliest {k}")
     add("--temperature", type=float, metavar="T", help=f"more is freer {temperature}")
     add("--top_p", type=float, metavar="P", help=f"among the likeliest P of 1 {p}")
+    add("--variety", type=float, metavar="V", help=f"against one pitch all the time {v}")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
-    many = "so many (default: as the song has)"
+    many = f"so many (default: as the song has, or {STATE_FREEDOM.max_programs})"
     add("--max_instruments", type=int, metavar="N", help=many)
     add("--bpm", metavar="N", help="tempo, or none (default: the seed's, or a random one)")
     add("--max_silence", type=float, default=3.0, metavar="S", help="longest, in seconds")

@@ -3,8 +3,9 @@
     python benchmarks/demo.py pack MODEL -t TEST   puts a trained model into midinet/demo
     python benchmarks/demo.py judge -d DATA -t TEST
                                                    compares what it composes with the test songs
-    python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1 32,0.9,0.95
-                                                   another model, other top-k, temperature, top-p
+    python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1,0,0 16,0.9,0.95,10,6
+                                                   another model, other top-k, temperature, top-p,
+                                                   variety, number of instruments
 
 DATA is the data set that the model was trained on, TEST one of songs that no model is trained or
 chosen on. `pack` halves the weights' precision and shows what that does to the loss on TEST.
@@ -185,13 +186,23 @@ def judge(
     print(f"onsets on the sixteenths and triplets of the metronome: {known}")
 
 
+def settings_of(
+    top_k: float, temperature: float, top_p: float, variety: float, max_programs: float | None
+) -> SamplingSettings:
+    """The settings to compose with; `max_programs` 0 or None: any number of instruments."""
+    rules = GrammarRules(max_programs=int(max_programs) if max_programs else None)
+    return SamplingSettings(int(top_k), temperature, top_p, variety, rules=rules)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["pack", "judge"])
     parser.add_argument("model", nargs="?", default=DEMO_MODEL, type=Path, help="a model's folder")
     parser.add_argument("-d", "--dataset", help="the data set of its training, to judge")
     parser.add_argument("-t", "--test", required=True, help="a data set of test songs")
-    parser.add_argument("--settings", nargs="*", metavar="K,T,P", help="instead of the defaults")
+    parser.add_argument(
+        "--settings", nargs="*", metavar="K,T,P,V,N", help="instead of the defaults"
+    )
     options = parser.parse_args()
     test = open_corpus(options.test)
     if options.what == "pack":
@@ -199,11 +210,10 @@ def main() -> int:
     elif options.dataset is None:
         parser.error("judge needs -d")
     else:
-        variants = {"model": SamplingSettings(*STATE_FREEDOM)}
+        variants = {"model": settings_of(*STATE_FREEDOM)}
         if options.settings:
-            parts = {text: text.split(",") for text in options.settings}
             variants = {
-                t: SamplingSettings(int(k), float(T), float(p)) for t, (k, T, p) in parts.items()
+                text: settings_of(*map(float, text.split(","))) for text in options.settings
             }
         judge(options.model, open_corpus(options.dataset), test, variants)
     return 0

@@ -80,6 +80,7 @@ def _as_options(settings: SamplingSettings) -> list[str]:
     if rules.max_programs is not None:
         options = ["--max_instruments", rules.max_programs, *options]
     options += ["--temperature", settings.temperature, "--top_p", settings.top_p]
+    options += ["--variety", settings.variety]
     options += ["--max_silence", rules.max_silence_ms / 1000]
     options += ["--max_note", rules.max_note_ms / 1000]
     return [str(option) for option in options] + ["--full_length"] * (not rules.may_end)

@@ -48,6 +48,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     full_length: bool = False,
     temperature: float | None = None,
     top_p: float | None = None,
+    variety: float | None = None,
     seed: int | None = None,
     num: int = 1,
     instruments: str | None = None,
@@ -70,8 +71,8 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     Args:
         length: the most tokens to compose for a piece. None: 2500, or as many as it takes to
             accompany a song.
-        top_k: choose each token among this many likeliest. None, as for temperature and top_p:
-            what suits the model, as `midinet.generation.settings.default_freedom` says.
+        top_k: choose each token among this many likeliest. None, as for temperature, top_p and
+            variety: what suits the model; see `midinet.generation.settings.default_freedom`.
         save_directory: the model's folder; None: midinet_model if there is one, else the demo.
         dataset: a data set; the piece goes on from one of its songs.
         inclusive: whether the files begin with the seed.
@@ -88,13 +89,16 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         full_length: go on where the model would end the piece.
         temperature: above 1 more surprising, below 1 more predictable.
         top_p: choose among the likeliest tokens that together have this probability.
+        variety: how much less likely a pitch becomes that makes more than 0.3 of the melody, in
+            nats per unit of its share.
         seed: of the random numbers; piece i of several uses seed + i. None: a random one.
         num: pieces to compose at once.
         instruments: the only ones that may play, beside kept ones: names or numbers with commas
             between.
         max_instruments: how many different ones may play, beside kept ones. None: those of
             `instruments`, if it is given; else as many as the song has that is continued, and as
-            many as the accompanied one has beside the kept ones, or four if it has fewer.
+            many as the accompanied one has beside the kept ones, or four if it has fewer, and
+            eight from nothing if the model hears the state of the music.
         max_silence: longest silence, in seconds.
         max_note: longest note, in seconds.
         bpm: the tempo to compose to, in quarter notes per minute, which the file then says; "none"

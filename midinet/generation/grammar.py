@@ -42,6 +42,7 @@ from midinet.generation.kept_events import (
     may_start_kept_note,
 )
 from midinet.generation.settings import GrammarRules
+from midinet.generation.variety import remember_pitch
 from midinet.model import music_state
 from midinet.model.music_state import NEVER, MusicState
 
@@ -73,7 +74,7 @@ class RuleTensors(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the rules need to know of the tokens so far; all int32 but for `has_played`.
+    """What the rules need to know of the tokens so far; all int32 but for the last two.
 
     Attributes:
         music: the state of the music: program, velocity level, time, onsets of sounding notes.
@@ -84,6 +85,7 @@ class State(NamedTuple):
         heard_until: `(B,)` when silence began, if nothing sounds now.
         first_deadline: `(B,)` no note has to end before this time: see `state_after_prompts`.
         has_played: `(B, 128)` bool: the programs that have begun a note.
+        pitch_shares: `(B, 128)` float32: see variety.
     """
 
     music: MusicState
@@ -93,6 +95,7 @@ class State(NamedTuple):
     heard_until: tf.Tensor
     first_deadline: tf.Tensor
     has_played: tf.Tensor
+    pitch_shares: tf.Tensor
 
 
 def to_tensors(
@@ -139,6 +142,7 @@ def initial_state(B: int) -> State:
         heard_until=zeros,
         first_deadline=zeros,
         has_played=tf.zeros((B, NUM_PROGRAMS), tf.bool),
+        pitch_shares=tf.zeros((B, NUM_PITCHES)),
     )
 
 
@@ -198,6 +202,7 @@ def advance(state: State, token: tf.Tensor, rules: RuleTensors) -> State:
         heard_until=tf.maximum(state.heard_until, ringing),
         first_deadline=state.first_deadline,
         has_played=state.has_played | (is_current & is_on[:, None]),
+        pitch_shares=remember_pitch(state.pitch_shares, pitch, is_on & ~is_drum_hit),
     )
 
 

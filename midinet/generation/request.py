@@ -91,6 +91,7 @@ class Request:
     full_length: bool
     temperature: float | None
     top_p: float | None
+    variety: float | None
     seed: int
     num: int
     instruments: str | None
@@ -150,8 +151,10 @@ class Request:
 
     def _with_freedom(self, freedom: Freedom) -> SamplingSettings:
         """The settings, with these values where the caller gives none."""
-        given = {"top_k": self.top_k, "temperature": self.temperature, "top_p": self.top_p}
-        values = freedom._asdict() | {n: v for n, v in given.items() if v is not None}
+        defaults = freedom._asdict()
+        del defaults["max_programs"]  # which is a rule
+        given = {name: getattr(self, name) for name in defaults}
+        values = defaults | {n: v for n, v in given.items() if v is not None}
         return dataclasses.replace(self._settings, **values)
 
     def settings_for(
@@ -169,14 +172,16 @@ class Request:
             OptionError: only percussion may play, of which the model knows nothing; or only
                 instruments that are kept.
         """
-        settings = self._with_freedom(default_freedom(hears_state))
+        freedom = default_freedom(hears_state)
+        settings = self._with_freedom(freedom)
         kept = prompt.kept
         kept_programs = set() if kept is None else kept.token_programs(codec)
         if len(kept_programs) == NUM_PROGRAMS:
             raise OptionError("keep: all instruments are kept, so that none is left to join them")
         rules = settings.rules or GrammarRules()
         if self._players is None:
-            most = self.max_instruments or prompt.max_instruments
+            from_nothing = None if prompt.name else freedom.max_programs
+            most = self.max_instruments or prompt.max_instruments or from_nothing
             return dataclasses.replace(
                 settings, rules=dataclasses.replace(rules, max_programs=most)
             )

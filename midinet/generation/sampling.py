@@ -44,6 +44,7 @@ from midinet.generation.grammar import (
 from midinet.generation.kept_events import KeptEvents
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.generation.token_choice import sample_token
+from midinet.generation.variety import discourage_frequent
 from midinet.midi.tempo_map import TempoMap
 from midinet.model import music_state
 from midinet.model.meter import Onsets
@@ -145,7 +146,7 @@ def stream(
             tf.constant(window.filled),
             tf.constant(count),
             tf.constant(_draw_uniforms(uniform, count)),
-            tf.constant([settings.temperature, settings.top_p], tf.float32),
+            tf.constant([settings.temperature, settings.top_p, settings.variety], tf.float32),
             tf.constant(beats.changes()),
         )
         new = made.numpy()[:count].T
@@ -320,10 +321,10 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
     ) -> tuple[tf.Tensor, tf.Tensor, Caches, State]:
         """Makes `count` tokens: `(CALL_TOKENS, B)`; returns also the state to continue from.
 
-        `numbers` holds temperature and top_p, and `tempos` what `Beats.changes` returns.
+        `numbers` holds temperature, top_p and variety, and `tempos` what `Beats.changes` returns.
         """
         weights = slice_relative_embeddings(weights, C)
-        temperature, top_p = tf.unstack(numbers)
+        temperature, top_p, variety = tf.unstack(numbers)
 
         def body(
             i: tf.Tensor, made: tf.Tensor, token: tf.Tensor, caches: Caches, state: State
@@ -336,6 +337,8 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
                 # Even a model whose numbers overflow must follow the grammar.
                 logits = tf.where(tf.math.is_nan(logits), -_HUGE, logits)
                 logits = tf.clip_by_value(logits, -_HUGE, _HUGE)
+                is_melodic = state.music.program != rules.drum_program
+                logits = discourage_frequent(logits, state.pitch_shares, is_melodic, variety)
                 logits = mask_logits(logits, state, rules)
             token = sample_token(logits, top_k, temperature, top_p, uniform[i])
             if has_rules:

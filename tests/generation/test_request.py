@@ -8,6 +8,7 @@ from midinet.codec.vocabulary import DRUM_PROGRAM, TIME_SHIFT
 from midinet.errors import OptionError
 from midinet.generation.prompts import Prompt
 from midinet.generation.request import Limit, Request
+from midinet.generation.settings import PLAIN_FREEDOM, STATE_FREEDOM
 
 DEFAULTS = {
     "length": 100,
@@ -24,6 +25,7 @@ DEFAULTS = {
     "full_length": False,
     "temperature": None,
     "top_p": None,
+    "variety": None,
     "seed": 3,
     "num": 1,
     "instruments": None,
@@ -88,7 +90,7 @@ def test_instruments_become_the_programs_of_the_codec(instruments, drum_program,
     ],
 )
 def test_as_many_instruments_play_as_the_song_has(num_instruments, options, most):
-    prompt = NOTHING._replace(num_instruments=num_instruments)
+    prompt = NOTHING._replace(num_instruments=num_instruments, name="song.mid")
     settings = Request(**{**DEFAULTS, **options}).settings_for(CodecSettings(), prompt, True)
     assert settings.rules.max_programs == most
 
@@ -103,10 +105,15 @@ def test_the_default_freedom_suits_the_model():
     def freedom(hears_state, **options):
         request = Request(**{**DEFAULTS, **options})
         settings = request.settings_for(CodecSettings(), NOTHING, hears_state)
-        return settings.top_k, settings.temperature, settings.top_p
+        choice = settings.top_k, settings.temperature, settings.top_p, settings.variety
+        return *choice, settings.rules.max_programs
 
-    assert freedom(True) == (12, 1.2, 0.98)
-    assert freedom(False) == (8, 1.0, 1.0)
-    assert freedom(True, top_k=3, temperature=0.9) == (3, 0.9, 0.98)
+    assert freedom(True) == STATE_FREEDOM
+    assert freedom(False) == PLAIN_FREEDOM == (8, 1.0, 1.0, 0.0, None)
+    assert freedom(True, top_k=3, temperature=0.9)[:3] == (3, 0.9, STATE_FREEDOM.top_p)
+    assert freedom(False, variety=3.0) == (8, 1.0, 1.0, 3.0, None)
+    assert freedom(True, max_instruments=3)[-1] == 3
+    with pytest.raises(OptionError, match="variety is -1: it must be 0"):
+        Request(**{**DEFAULTS, "variety": -1.0})
     with pytest.raises(OptionError, match="top_p is 2"):
         Request(**{**DEFAULTS, "top_p": 2.0})

@@ -120,7 +120,7 @@ class Recorder:
         def run(  # noqa: PLR0913  (the parameters of the loop that it replaces)
             weights, caches, token, state, rules, position, count, uniform, numbers, tempos
         ):
-            temperature, top_p = tf.unstack(numbers)
+            temperature, top_p, _ = tf.unstack(numbers)
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
                 features = music_state.features(state.music, pulse_at(state.music.now, tempos))
