@@ -8,23 +8,21 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the command line, composes, and returns the exit status."""
     meant_by = {"-i": "--primer takes a MIDI file", "-m": "-s takes the model"}
     parser = cli.Parser(__doc__, meant_by, usage="generate.py [options]")
-    parser.add_argument(
-        "--list", metavar="WHAT", help="show all instruments, or the songs of -d, and stop"
-    )
+    parser.add_argument("--list", metavar="WHAT", help="show all instruments, or the songs of -d")
     add = parser.add_argument_group("model and amount").add_argument
     default = "(default: midinet_model, else the demo)"
     add("-s", "--save_directory", metavar="FOLDER", help=f"model {default}")
     add("-l", "--length", type=int, metavar="N", help="tokens at most (default: 2500)")
     add("--seconds", type=float, metavar="S", help="seconds of music instead (default: none)")
-    add("--full_length", action="store_true", help="go on where the model would end it")
+    add("--full_length", action="store_true", help="continue where the model would end it")
     add("--num", type=int, default=1, metavar="N", help="pieces to compose at once")
 
-    add = parser.add_argument_group("what to go on from (default: nothing)").add_argument
+    add = parser.add_argument_group("what to continue (default: nothing)").add_argument
     add("-d", "--dataset", metavar="FOLDER", help="a random song of this data set")
     add("--song", metavar="NAME", help="this song of it; a part of the name will do")
     add("--primer", metavar="FILE", help="this MIDI file")
-    add("--accompany", metavar="FILE", help="instead: compose more instruments for this MIDI file")
-    add("--keep", metavar="LIST", help="what to keep of it, as in flute, drums (default: all)")
+    add("--accompany", metavar="FILE", help="or: compose more instruments for this one")
+    add("--keep", metavar="LIST", help="what stays, as in flute, drums (default: all)")
     add("--seed_length", default="512", metavar="N", help="tokens of it, or seconds as 10s")
     add("--inclusive", action="store_true", help="put it in front of the output")
 
@@ -38,12 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     add("-k", "--top_k", type=int, metavar="K", help=f"among the K likeliest {k}")
     add("--temperature", type=float, metavar="T", help=f"more is freer {temperature}")
     add("--top_p", type=float, metavar="P", help=f"among the likeliest P of 1 {p}")
-    add("--variety", type=float, metavar="V", help=f"against one pitch all the time {v}")
+    add("--variety", type=float, metavar="V", help=f"against a repeated pitch {v}")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
     many = f"so many (default: as the song has, or {STATE_FREEDOM.max_programs})"
     add("--max_instruments", type=int, metavar="N", help=many)
-    add("--bpm", metavar="N", help="tempo, or none (default: the seed's, or a random one)")
+    add("--bpm", metavar="N", help="tempo, or none (default: the seed's, or random)")
     add("--max_silence", type=float, default=3.0, metavar="S", help="longest, in seconds")
     add("--max_note", type=float, default=20.0, metavar="S", help="longest, in seconds")
 

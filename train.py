@@ -22,10 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("-s", "--save_directory", default="midinet_model", metavar="FOLDER", help="model to make")
     add("-d", "--dataset", required=True, metavar="FOLDER", help="made by preprocess.py")
     add("--restore", action="store_true", help="resume the interrupted run in -s")
-    add("--parameters", metavar="FILE", help="hyperparameters (default: parameters.json, if there)")
-    add(
-        "--init_from", metavar="FOLDER", help="start from the weights of this model (default: none)"
-    )
+    add("--parameters", metavar="FILE", help="hyperparameters (default: parameters.json)")
+    add("--init_from", metavar="FOLDER", help="begin with the weights of this model")
     add(
         "--patience",
         type=int,
@@ -47,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME",
         help="float32, mixed_bfloat16, mixed_float16, or auto: what the GPU is fast at",
     )
-    add("--plain", action="store_true", help="train the model of 2021, without the music's state")
+    add("--plain", action="store_true", help="leave out the music's state and meter")
     add("--save_memory", action="store_true", help="take less memory and a fifth more time")
     options = vars(parser.parse_args(arguments))
 

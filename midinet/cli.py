@@ -15,6 +15,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
 try:
     import argparse
+    import functools
     import io
     import re
     import shlex
@@ -52,7 +53,8 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         super().__init__(
             description=description,
-            formatter_class=_Help,
+            # Wide enough for a short option of a file beside its long name.
+            formatter_class=functools.partial(_Help, max_help_position=31),
             allow_abbrev=False,
             **options,
         )

@@ -86,7 +86,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         seed_length: how much of the song or the primer to go on from: tokens, or seconds as in
             "10s".
         seconds: compose so much music, about, instead of `length` tokens.
-        full_length: go on where the model would end the piece.
+        full_length: continue where the model would end the piece.
         temperature: above 1 more surprising, below 1 more predictable.
         top_p: choose among the likeliest tokens that together have this probability.
         variety: how much less likely a pitch becomes that makes more than 0.3 of the melody, in

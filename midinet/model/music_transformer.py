@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from midinet.backend import keras, tf
 from midinet.codec.settings import CodecSettings
@@ -28,6 +28,25 @@ from midinet.model.released import ReleasedModel, find_released
 FORMAT_VERSION = 1
 PARAMETERS_FILE = "parameters.json"
 FILE_OVERHEAD = 1 << 20  # bytes; more than HDF5 adds to the weights
+
+
+class ModelDescription(TypedDict):
+    """What parameters.json of a model folder holds.
+
+    Attributes:
+        format_version: FORMAT_VERSION.
+        parameters: the hyperparameters by name.
+        codec: the codec settings by name.
+        hears_state, has_meter_head: see MusicTransformer; models made before these do not say.
+        training: how it was trained.
+    """
+
+    format_version: int
+    parameters: dict[str, int | float]
+    codec: dict[str, object]
+    hears_state: NotRequired[bool]
+    has_meter_head: NotRequired[bool]
+    training: dict[str, Any]
 
 
 class MusicTransformer(keras.Model):
@@ -196,7 +215,7 @@ def save_model(model: MusicTransformer, folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    description = {
+    description: ModelDescription = {
         "format_version": FORMAT_VERSION,
         "parameters": model.parameters.to_dict(),
         "codec": model.codec.to_dict(),
