@@ -66,7 +66,7 @@ class Freedom(NamedTuple):
 # Found by composing with a small model and comparing the pieces with real music: with less of
 # `variety` and of temperature it gets stuck on one pitch, and with no limit instruments crowd.
 # midinet/demo/README.md has the table.
-STATE_FREEDOM = Freedom(12, 1.0, 1.0, 20.0, 8)
+STATE_FREEDOM = Freedom(16, 1.0, 1.0, 20.0, 8)
 # For models that do not hear the state of the music, which lose their way more easily.
 PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, None)
 
