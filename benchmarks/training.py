@@ -82,14 +82,22 @@ def measure(settings: dict) -> dict[str, float]:
     import numpy as np
 
     from midinet.backend import tf
-    from midinet.model.music_state import window_features
+    from midinet.model.meter import window_onsets
+    from midinet.model.music_state import Pulse, window_features
     from midinet.model.parameters import Parameters
 
     (steps, model), parameters = make_steps(settings), Parameters(**settings["parameters"])
     shape = (parameters.batch_size, parameters.sequence_length)
     tokens = np.random.default_rng(0).integers(0, parameters.vocab_size, (2, *shape), np.int32)
-    state = window_features(tokens[0], 117) if model.hears_state else ()
-    batch = tuple(tf.constant(array) for array in (*tokens, np.ones(shape, np.float32), *state))
+    heard: tuple[np.ndarray, ...] = ()
+    if model.hears_state:
+        state = window_features(tokens[0], 117)
+        pulse = Pulse.of(state.now_steps / 50, np.full(shape, 1 / 50))  # 120 beats per minute
+        past = np.full((shape[0], shape[1] // 2), np.nan)
+        is_new, slots = np.ones(shape, bool), np.zeros(past.shape, np.int32)
+        state = state._replace(**pulse._asdict())
+        heard = (*state, *window_onsets(tokens[0], state, is_new, past, slots))
+    batch = tuple(tf.constant(array) for array in (*tokens, np.ones(shape, np.float32), *heard))
     times = []
     for step in range(settings["steps"] + 1):
         start = np.array([time.perf_counter(), time.process_time()])
