@@ -1,7 +1,7 @@
 """Composes music with a trained model and writes it as MIDI files."""
 
 from midinet import cli
-from midinet.generation.settings import PLAIN_FREEDOM, STATE_FREEDOM
+from midinet.generation.settings import DEFAULT_LENGTH, PLAIN_FREEDOM, STATE_FREEDOM
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -12,7 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument_group("model and amount").add_argument
     default = "(default: midinet_model, else the demo)"
     add("-s", "--save_directory", metavar="FOLDER", help=f"model {default}")
-    add("-l", "--length", type=int, metavar="N", help="tokens at most (default: 2500)")
+    add("-l", "--length", type=int, metavar="N", help=f"tokens at most (default: {DEFAULT_LENGTH})")
     add("--seconds", type=float, metavar="S", help="seconds of music instead (default: none)")
     add("--full_length", action="store_true", help="continue where the model would end it")
     add("--num", type=int, default=1, metavar="N", help="pieces to compose at once")

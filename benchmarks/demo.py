@@ -36,7 +36,7 @@ from midinet.data.corpus import Corpus, open_corpus
 from midinet.generation.generate import DEMO_MODEL
 from midinet.generation.pieces import to_notes
 from midinet.generation.sampling import compose
-from midinet.generation.settings import STATE_FREEDOM, GrammarRules, SamplingSettings
+from midinet.generation.settings import STATE_FREEDOM, Freedom, GrammarRules, SamplingSettings
 from midinet.midi.notes import Notes
 from midinet.midi.tempo_map import TempoMap
 from midinet.model.music_transformer import (
@@ -187,11 +187,11 @@ def judge(
 
 
 def settings_of(
-    top_k: float, temperature: float, top_p: float, variety: float, max_programs: float | None
+    top_k: float, temperature: float, top_p: float, variety: float, max_programs: float
 ) -> SamplingSettings:
-    """The settings to compose with; `max_programs` 0 or None: any number of instruments."""
-    rules = GrammarRules(max_programs=int(max_programs) if max_programs else None)
-    return SamplingSettings(int(top_k), temperature, top_p, variety, rules=rules)
+    """The settings to compose with; `max_programs` 0: any number of instruments."""
+    most = int(max_programs) or None
+    return SamplingSettings.of(Freedom(int(top_k), temperature, top_p, variety, most))
 
 
 def main() -> int:
@@ -210,7 +210,7 @@ def main() -> int:
     elif options.dataset is None:
         parser.error("judge needs -d")
     else:
-        variants = {"model": settings_of(*STATE_FREEDOM)}
+        variants = {"model": SamplingSettings.of(STATE_FREEDOM)}
         if options.settings:
             variants = {
                 text: settings_of(*map(float, text.split(","))) for text in options.settings

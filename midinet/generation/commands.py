@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 from midinet.generation.prompts import Prompt
-from midinet.generation.request import DEFAULT_LENGTH, Request
-from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.generation.request import Request
+from midinet.generation.settings import DEFAULT_LENGTH, GrammarRules, SamplingSettings
 from midinet.generation.tempo import Bpm
 
 CLONE = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from midinet.codec.decoding import elapsed_steps, tokens_to_notes
+from midinet.codec.decoding import current_values, elapsed_steps, tokens_to_notes
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, PAD, PROGRAM, STEP_MS
@@ -63,14 +63,6 @@ def up_to_last_event(tokens: np.ndarray) -> np.ndarray:
     """Tokens without what follows the last NOTE_ON or NOTE_OFF."""
     events = np.flatnonzero(tokens < NOTE_OFF.end)
     return tokens[: events[-1] + 1] if len(events) else tokens[:0]
-
-
-def programs_of_notes(tokens: np.ndarray) -> np.ndarray:
-    """The program of each NOTE_ON."""
-    is_program = PROGRAM.holds(tokens)
-    last = np.maximum.accumulate(np.where(is_program, np.arange(len(tokens)), -1))
-    last = last[NOTE_ON.holds(tokens)]
-    return np.where(last < 0, 0, tokens[last].astype(int) - PROGRAM.first)
 
 
 def time_ms(tokens: np.ndarray) -> np.ndarray:
@@ -141,7 +133,8 @@ def open_prompt(request: Request, codec: CodecSettings) -> Prompt:
         prompt = Prompt(nothing, str(request.accompany), tempo_map, kept.grid_share, kept)
     else:
         prompt = Prompt(np.empty(0, np.uint16), "")
-    count = len(np.unique(programs_of_notes(prompt.tokens)))
+    programs = current_values(prompt.tokens, PROGRAM, 0)[NOTE_ON.holds(prompt.tokens)]
+    count = len(np.unique(programs))
     return prompt._replace(tokens=request.seed_cut.cut(prompt.tokens), num_instruments=count)
 
 

@@ -13,6 +13,7 @@ from midinet.codec.vocabulary import NUM_PROGRAMS, melodic_substitute
 from midinet.errors import OptionError
 from midinet.generation.prompts import Prompt, SeedLength, time_ms
 from midinet.generation.settings import (
+    DEFAULT_LENGTH,
     PLAIN_FREEDOM,
     Freedom,
     GrammarRules,
@@ -22,7 +23,6 @@ from midinet.generation.settings import (
 from midinet.generation.tempo import Bpm, parse_bpm
 from midinet.midi.general_midi import find_instruments
 
-DEFAULT_LENGTH = 2500  # tokens
 _LONGEST_S = 86_400
 _MOST_TOKENS_A_SECOND = 1_000  # ten times what dense music takes; bounds what --seconds may cost
 

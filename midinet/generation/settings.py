@@ -12,6 +12,7 @@ from midinet.errors import OptionError
 _MAX_MS = 3_600_000  # an hour
 MIN_BPM, MAX_BPM = 10, 1000
 MAX_VARIETY = 1000.0
+DEFAULT_LENGTH = 2500  # tokens of a piece
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,13 @@ class SamplingSettings:
     seed: int = 0
     rules: GrammarRules | None = dataclasses.field(default_factory=GrammarRules)
     bpm: float | None = None
+
+    @classmethod
+    def of(cls, freedom: Freedom, bpm: float | None = None) -> SamplingSettings:
+        """The settings for a piece from nothing that is composed with this freedom."""
+        choice = freedom._asdict()
+        rules = GrammarRules(max_programs=choice.pop("max_programs"))
+        return cls(**choice, rules=rules, bpm=bpm)
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= VOCAB_SIZE:

@@ -303,6 +303,8 @@ def _read_description(
         for name, value in senses.items():
             if not isinstance(value, bool):
                 raise ValueError(f"{name} is {value!r}")
+        if senses["has_meter_head"] and not senses["hears_state"]:
+            raise ValueError("has_meter_head needs hears_state")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"{path} does not describe a model: {error!r}") from error
     except ParametersError as error:

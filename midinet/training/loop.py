@@ -21,7 +21,7 @@ from midinet.data.corpus import Corpus
 from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import TrainingError
 from midinet.generation.sampling import compose
-from midinet.generation.settings import GrammarRules, SamplingSettings, default_freedom
+from midinet.generation.settings import SamplingSettings, default_freedom
 from midinet.model.meter import Onsets, window_onsets
 from midinet.model.music_state import Features, Pulse, window_features
 from midinet.model.music_transformer import MusicTransformer, save_model
@@ -273,12 +273,7 @@ class Trainer:
     def _log_sample(self, progress: Progress) -> None:
         """Composes a little from nothing for TensorBoard, always with the same random numbers."""
         bpm = float(np.median(self._tempos_bpm)) if len(self._tempos_bpm) else None
-        freedom = default_freedom(self.model.hears_state)
-        settings = SamplingSettings(
-            *(freedom.top_k, freedom.temperature, freedom.top_p, freedom.variety),
-            bpm=bpm,
-            rules=GrammarRules(max_programs=freedom.max_programs),
-        )
+        settings = SamplingSettings.of(default_freedom(self.model.hears_state), bpm)
         tokens = compose(self.model, [np.zeros(0, np.uint16)], SAMPLE_LENGTH, settings=settings)[0]
         notes = tokens_to_notes(tokens, self.model.codec.drum_program)
         title = f"after {self.state.epoch} epochs, {self.state.step} steps"
