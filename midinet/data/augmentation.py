@@ -1,4 +1,4 @@
-"""Augmentation: changes of key, instruments, loudness and tempo, and notes that hang at first.
+"""Augmentation: changes of key, instruments, loudness and tempo, and mistakes at the beginning.
 
 Every function takes the notes of an excerpt and returns new ones; the data set is never changed.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from midinet.codec.vocabulary import NUM_PITCHES, NUM_PROGRAMS, VELOCITY
-from midinet.data.windows import NEVER, Excerpt
+from midinet.data.mistakes import MAX_REACTION_STEPS, disturb_beginning
+from midinet.data.windows import NEVER, Excerpt, next_onsets, without_overlaps
 
 MIN_SEMITONES, MAX_SEMITONES = -6, 5
 MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR = 0.88, 1.12  # of all times, so that over 1 is slower
@@ -19,7 +20,7 @@ MAX_LOUDNESS_LEVELS = 4
 FORGETFUL_SHARE = 0.5  # of all windows begin with notes that should have ended before
 MAX_FORGOTTEN = 3  # notes in such a window
 PAST_STEPS = 2000  # before the window, in which they may have ended
-MAX_REACTION_STEPS = 50  # from the beginning of the window until they end
+DISTURBED_SHARE = 0.4  # of all windows begin with mistakes
 
 _FAMILY_SIZE = 8  # General MIDI has families of eight programs: pianos, organs, guitars, ...
 _MAX_LEVEL = VELOCITY.size - 1
@@ -41,6 +42,8 @@ def augment(
         excerpt = change_loudness(excerpt, levels)
     if random.random() < FORGETFUL_SHARE:
         excerpt = forget_note_offs(excerpt, random, drum_program)
+    if random.random() < DISTURBED_SHARE:
+        excerpt = disturb_beginning(excerpt, random, drum_program)
     factor = float(random.uniform(MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR))
     return stretch(excerpt, factor), factor
 
@@ -122,7 +125,7 @@ def forget_note_offs(
     is_over[forgotten] = False
     reaction_steps = random.integers(MAX_REACTION_STEPS, size=count, endpoint=True)
     end_steps[forgotten] = np.minimum(
-        excerpt.start_steps + reaction_steps, _next_onsets(excerpt)[forgotten]
+        excerpt.start_steps + reaction_steps, next_onsets(excerpt)[forgotten]
     )
     return excerpt._replace(is_over=is_over, end_steps=end_steps)
 
@@ -140,21 +143,13 @@ def stretch(excerpt: Excerpt, factor: float) -> Excerpt:
 
     onset = scaled(excerpt.onset_steps)
     end = np.where(excerpt.end_steps == NEVER, NEVER, scaled(excerpt.end_steps))
-    start, stop = scaled(np.array([excerpt.start_steps, excerpt.stop_steps])).tolist()
+    moments = [excerpt.start_steps, excerpt.stop_steps, excerpt.counts_from_steps]
+    start, stop, counts_from = scaled(np.array(moments)).tolist()
     excerpt = excerpt._replace(
         onset_steps=onset,
         end_steps=np.maximum(end, onset + 1),
         start_steps=start,
         stop_steps=stop,
+        counts_from_steps=counts_from,
     )
-    next_onsets = _next_onsets(excerpt)
-    excerpt = excerpt._replace(end_steps=np.minimum(excerpt.end_steps, next_onsets))
-    counts = onset < next_onsets
-    return excerpt.select(counts)
-
-
-def _next_onsets(excerpt: Excerpt) -> np.ndarray:
-    """For each note when its slot begins anew; NEVER if it does not."""
-    is_same_slot = excerpt.slot[1:] == excerpt.slot[:-1]
-    following = np.where(is_same_slot, excerpt.onset_steps[1:], NEVER)
-    return np.append(following, NEVER)[: len(excerpt.slot)]
+    return without_overlaps(excerpt)

@@ -31,8 +31,8 @@ class Batch(NamedTuple):
     Attributes:
         inputs: `(B, T)` int32 tokens.
         targets: `(B, T)` int32, the token after each of the inputs.
-        weights: `(B, T)` float32: 1 where the target counts, 0 in the padding and for tokens that
-            restate what sounds.
+        weights: `(B, T)` float32: 1 where the target counts, 0 in the padding, for tokens that
+            restate what sounds, and for mistakes, of which a few windows are full.
         start_steps: `(B,)` int32, when each window begins in its song, in grid steps.
         restated_onset_steps: `(B, T)` int32, when the note began that an input restates;
             NOT_RESTATED for other inputs.
@@ -195,6 +195,9 @@ class Windows:
         batch.inputs[row, :size] = window.tokens[:-1]
         batch.targets[row, :size] = window.tokens[1:]
         batch.weights[row, max(0, len(window.restated_onset_steps) - 1) : size] = 1
+        targets = window.tokens[1:]
+        time_steps = window.start_steps + elapsed_steps(targets)
+        batch.weights[row, :size] *= (time_steps >= window.counts_from_steps) | (targets == PAD)
         batch.start_steps[row] = window.start_steps
         batch.restated_onset_steps[row, :num_restated] = window.restated_onset_steps[:num_restated]
         if self.corpus.grid_shares[song_index] >= MIN_GRID_SHARE:

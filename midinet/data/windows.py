@@ -38,6 +38,8 @@ class Excerpt(NamedTuple):
         stop_steps: when it ends.
         program: the program that is current where the excerpt begins.
         current_level: the velocity level that is current there; 0 at the beginning of a song.
+        counts_from_steps: when the music begins that a model should learn to compose; see
+            `augmentation.disturb_beginning`.
     """
 
     onset_steps: np.ndarray
@@ -50,6 +52,7 @@ class Excerpt(NamedTuple):
     stop_steps: int
     program: int
     current_level: int
+    counts_from_steps: int = 0
 
     def is_drum(self, drum_program: int | None) -> np.ndarray:
         """Marks percussion: `(N,)` bool."""
@@ -72,6 +75,7 @@ class Window(NamedTuple):
             NOTE_ON restates; NOT_RESTATED for other tokens.
         past_onset_steps: `(P,)` int64, when the notes began that began before the window.
         past_slots: `(P,)` int64, their slots.
+        counts_from_steps: when the music begins that a model should learn to compose.
     """
 
     tokens: np.ndarray
@@ -79,6 +83,7 @@ class Window(NamedTuple):
     restated_onset_steps: np.ndarray
     past_onset_steps: np.ndarray
     past_slots: np.ndarray
+    counts_from_steps: int
 
 
 def read_excerpt(
@@ -165,4 +170,25 @@ def write_window(excerpt: Excerpt, drum_program: int | None, max_restated: int) 
         excerpt.current_level,
     )
     tokens = np.concatenate([restated.tokens, written])
-    return Window(tokens, excerpt.start_steps, restated.onset_steps, past_onset_steps, past_slots)
+    return Window(
+        tokens,
+        excerpt.start_steps,
+        restated.onset_steps,
+        past_onset_steps,
+        past_slots,
+        excerpt.counts_from_steps,
+    )
+
+
+def next_onsets(excerpt: Excerpt) -> np.ndarray:
+    """For each note when its slot begins anew: `(N,)`; NEVER if it does not."""
+    is_same_slot = excerpt.slot[1:] == excerpt.slot[:-1]
+    following = np.where(is_same_slot, excerpt.onset_steps[1:], NEVER)
+    return np.append(following, NEVER)[: len(excerpt.slot)]
+
+
+def without_overlaps(excerpt: Excerpt) -> Excerpt:
+    """Ends each note where its slot begins anew; of several that begin there at once, the last."""
+    following = next_onsets(excerpt)
+    ends = np.minimum(excerpt.end_steps, following)
+    return excerpt._replace(end_steps=ends).select(excerpt.onset_steps < following)

@@ -86,6 +86,8 @@ def test_rows_are_inputs_and_targets_shifted_by_one(augment):
         batch = whole(Windows(CORPUS, SONGS, 64, epoch=epoch, augment=augment, shuffle=True))
         counts = batch.weights == 1
         for inputs, targets, row in zip(batch.inputs, batch.targets, counts, strict=True):
+            if not row.any():  # the mistakes at its beginning fill the window
+                continue
             first, last = np.flatnonzero(row)[[0, -1]]
             assert row[first : last + 1].all()
             np.testing.assert_array_equal(inputs[1 : last + 1], targets[:last])
@@ -95,7 +97,7 @@ def test_rows_are_inputs_and_targets_shifted_by_one(augment):
         is_first = batch.inputs[:, 0] == PAD
         assert is_first.sum() == len(CORPUS)
         assert (batch.start_steps[is_first] == 0).all()
-        assert counts[is_first, 0].all()
+        assert augment or counts[is_first, 0].all()
         assert ((batch.targets == PAD) & counts).sum() == len(CORPUS)
 
 
