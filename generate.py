@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--max_instruments", type=int, metavar="N", help=many)
     add("--bpm", metavar="N", help="tempo, or none (default: the seed's, or random)")
     add("--max_silence", type=float, default=3.0, metavar="S", help="longest, in seconds")
-    add("--max_note", type=float, default=20.0, metavar="S", help="longest, in seconds")
+    add("--max_note", type=float, metavar="S", help="the same (default: by instrument)")
 
     add = parser.add_argument_group("output").add_argument
     add("-o", "--output", default="output", metavar="PATH", help="folder, or a .mid file")

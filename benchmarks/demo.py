@@ -3,9 +3,9 @@
     python benchmarks/demo.py pack MODEL -t TEST   puts a trained model into midinet/demo
     python benchmarks/demo.py judge -d DATA -t TEST
                                                    compares what it composes with the test songs
-    python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1,0,0 16,0.9,0.95,10,6
+    python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1,0,1,0 16,0.9,1,10,0.7,6
                                                    another model, other top-k, temperature, top-p,
-                                                   variety, number of instruments
+                                                   variety, timing, number of instruments
 
 DATA is the data set that the model was trained on, TEST one of songs that no model is trained or
 chosen on. `pack` halves the weights' precision and shows what that does to the loss on TEST.
@@ -33,6 +33,7 @@ from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.vocabulary import VOCAB_SIZE
 from midinet.data.batches import Windows
 from midinet.data.corpus import Corpus, open_corpus
+from midinet.data.habits import Habits
 from midinet.generation.generate import DEMO_MODEL
 from midinet.generation.pieces import to_notes
 from midinet.generation.sampling import compose
@@ -119,12 +120,13 @@ def pieces_of(model: MusicTransformer, settings: SamplingSettings) -> list[Notes
     """Pieces composed from nothing, each with the tempo map of what it heard."""
     nothing = np.empty(0, np.uint16)
     rules = settings.rules or GrammarRules()
+    rules = dataclasses.replace(rules, habits=Habits.of_history(model.history_of_training))
     tempos = model.history_of_training.get("tempi_bpm") or [None]
     pieces = []
     for group in range(NUM_PIECES // PIECES_AT_ONCE):
         # Tempos evenly spread over those of the training songs.
         bpm = tempos[int((group + 0.5) / (NUM_PIECES // PIECES_AT_ONCE) * len(tempos))]
-        own = dataclasses.replace(settings, bpm=bpm, seed=group * PIECES_AT_ONCE)
+        own = dataclasses.replace(settings, rules=rules, bpm=bpm, seed=group * PIECES_AT_ONCE)
         made = compose(model, [nothing] * PIECES_AT_ONCE, LENGTH, settings=own)
         for tokens in made:
             notes = to_notes(nothing, tokens, model.codec, rules, False)[0]
@@ -187,11 +189,16 @@ def judge(
 
 
 def settings_of(
-    top_k: float, temperature: float, top_p: float, variety: float, max_programs: float
+    top_k: float,
+    temperature: float,
+    top_p: float,
+    variety: float,
+    timing: float,
+    max_programs: float,
 ) -> SamplingSettings:
     """The settings to compose with; `max_programs` 0: any number of instruments."""
     most = int(max_programs) or None
-    return SamplingSettings.of(Freedom(int(top_k), temperature, top_p, variety, most))
+    return SamplingSettings.of(Freedom(int(top_k), temperature, top_p, variety, timing, most))
 
 
 def main() -> int:
@@ -201,7 +208,7 @@ def main() -> int:
     parser.add_argument("-d", "--dataset", help="the data set of its training, to judge")
     parser.add_argument("-t", "--test", required=True, help="a data set of test songs")
     parser.add_argument(
-        "--settings", nargs="*", metavar="K,T,P,V,N", help="instead of the defaults"
+        "--settings", nargs="*", metavar="K,T,P,V,R,N", help="instead of the defaults"
     )
     options = parser.parse_args()
     test = open_corpus(options.test)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from midinet.codec.settings import CodecSettings
+from midinet.data.habits import Habits
 from midinet.errors import ModelError
 from midinet.folders import Kind, kind_of, no_model
 from midinet.generation.commands import as_typed
@@ -54,7 +55,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     instruments: str | None = None,
     max_instruments: int | None = None,
     max_silence: float = 3.0,
-    max_note: float = 20.0,
+    max_note: float | None = None,
     bpm: float | str | None = None,
     output: str | Path = "output",
     plot: bool = False,
@@ -100,7 +101,8 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
             many as the accompanied one has beside the kept ones, or four if it has fewer, and
             eight from nothing if the model hears the state of the music.
         max_silence: longest silence, in seconds.
-        max_note: longest note, in seconds.
+        max_note: longest note, in seconds; None: as long as 98 of 100 notes of the instrument were
+            in training, 20 seconds at most.
         bpm: the tempo to compose to, in quarter notes per minute, which the file then says; "none"
             for music without a beat. None: a song's or a primer's own tempo, if its notes keep to
             its beats; for a piece from nothing the tempo of a random training song.
@@ -137,7 +139,8 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
 
     model = open_model(folder)
     prompt = open_prompt(request, model.codec)
-    settings = request.settings_for(model.codec, prompt, model.hears_state)
+    habits = Habits.of_history(model.history_of_training)
+    settings = request.settings_for(model.codec, prompt, model.hears_state, habits)
     check_writable(Path(output))
     pieces = compose_pieces(model, folder, prompt, settings, request)
     composer = describe_model(folder, folder == DEMO_MODEL, model.history_of_training)

@@ -66,7 +66,8 @@ class RuleTensors(NamedTuple):
     programs: tf.Tensor  # (128,) bool
     max_programs: tf.Tensor  # how many of them may play in a piece
     max_silence: tf.Tensor
-    max_note: tf.Tensor
+    max_note: tf.Tensor  # (128,) of each program
+    max_voices: tf.Tensor  # (128,) of each program
     may_end: tf.Tensor
     in_order: tf.Tensor
     drum_program: tf.Tensor  # -1: no percussion
@@ -119,16 +120,28 @@ def to_tensors(
         allowed[list(rules.programs)] = True
     if kept is not None:
         allowed &= ~kept.is_kept.numpy()
+    in_order = drum_program is not None or kept is not None
+    voices = np.full(NUM_PROGRAMS, NUM_PITCHES)
+    # In no order there would be a dead end: a program that is full, whose notes all begin now.
+    if rules.habits is not None and in_order:
+        voices[:] = rules.habits.most_voices
     return RuleTensors(
         tf.constant(allowed),
         tf.constant(NUM_PROGRAMS if rules.max_programs is None else rules.max_programs),
         tf.constant(max(1, rules.max_silence_ms // STEP_MS)),
-        tf.constant(max(1, rules.max_note_ms // STEP_MS)),
+        tf.constant(_longest_notes(rules)),
+        tf.constant(voices, tf.int32),
         tf.constant(rules.may_end),
-        tf.constant(drum_program is not None or kept is not None),
+        tf.constant(in_order),
         tf.constant(-1 if drum_program is None else drum_program),
         kept,
     )
+
+
+def _longest_notes(rules: GrammarRules) -> np.ndarray:
+    """The longest note of each program: `(128,)` int32, in steps, at least one."""
+    steps = np.array(rules.longest_notes_ms, np.int32) // STEP_MS
+    return np.maximum(steps, np.int32(1))
 
 
 def initial_state(B: int) -> State:
@@ -206,9 +219,16 @@ def advance(state: State, token: tf.Tensor, rules: RuleTensors) -> State:
     )
 
 
-def deadlines(onsets: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tensor:
-    """By when notes must end, given their onsets `(B, 128)`; NEVER for those that do not sound."""
-    deadline = tf.maximum(onsets + rules.max_note, state.first_deadline[:, None])
+def deadlines(onsets: tf.Tensor, longest: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tensor:
+    """By when notes must end; NEVER for those that do not sound.
+
+    Args:
+        onsets: `(B, 128)` when they began.
+        longest: `(1 or B, 1 or 128)` how long they may be.
+        state: of the piece.
+        rules: that hold for it.
+    """
+    deadline = tf.maximum(onsets + longest, state.first_deadline[:, None])
     if rules.kept is not None:
         deadline = tf.minimum(deadline, rules.kept.end)
     return tf.where(onsets == NEVER, NEVER, deadline)
@@ -231,8 +251,9 @@ def _due_now(state: State, rules: RuleTensors) -> Due | None:
 
 
 def _allowed_tokens(state: State, rules: RuleTensors, due: Due | None) -> tf.Tensor:
-    note_deadlines = deadlines(music_state.current_onsets(state.music), state, rules)
-    program_deadlines = deadlines(state.music.oldest_onsets, state, rules)
+    longest = tf.gather(rules.max_note, state.music.program)[:, None]
+    note_deadlines = deadlines(music_state.current_onsets(state.music), longest, state, rules)
+    program_deadlines = deadlines(state.music.oldest_onsets, rules.max_note[None], state, rules)
     if rules.kept is not None:
         # When kept notes end is not for the other rules to say.
         is_kept = tf.gather(rules.kept.is_kept, state.music.program)
@@ -262,15 +283,21 @@ def mask_logits(logits: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tenso
 
     A NOTE_ON of a note that sounds implies that the note has ended, which the model forgot to
     write. Its probability is therefore added to that of the NOTE_OFF, which has to come first. In
-    the same way, a token that would pass a kept event leads to that event.
+    the same way, a note for which an instrument has no voice left implies that its oldest one has
+    ended, and a token that would pass a kept event leads to that event.
     """
     due = _due_now(state, rules)
     may = _allowed_tokens(state, rules, due)
     if due is not None and rules.kept is not None:
         logits = leave_room_for_kept(logits, rules.kept, state.music, program_ranks(state), due)
     on, off, others = tf.split(logits, (NUM_PITCHES, NUM_PITCHES, -1), axis=1)
-    sounds = music_state.current_onsets(state.music) != NEVER
+    onsets = music_state.current_onsets(state.music)
+    sounds = onsets != NEVER
     off = tf.where(sounds, tf.reduce_logsumexp([on, off], axis=0), off)
+    is_oldest = tf.range(NUM_PITCHES) == tf.argmin(onsets, axis=1, output_type=tf.int32)[:, None]
+    new = tf.reduce_logsumexp(tf.where(sounds, -math.inf, on), axis=1, keepdims=True)
+    makes_room = is_oldest & sounds & ~may_have_voice(state, rules)[:, None]
+    off = tf.where(makes_room, tf.reduce_logsumexp([off, new + 0 * off], axis=0), off)
     return tf.where(may, tf.concat([on, off, others], axis=1), -math.inf)
 
 
@@ -288,13 +315,13 @@ def may_start_note(
     programs: tf.Tensor,
     due: Due | None,
 ) -> tf.Tensor:
-    """`(B, 128)`: pitches that do not sound yet, on an instrument that may play.
+    """`(B, 128)`: pitches that do not sound yet, on an instrument that may play and has a voice.
 
     Percussion notes have no length, so their pitches may always be hit again. Notes of this
     instrument that must end now come first. Beside kept events nothing begins at the last time.
     """
     in_order = NUM_PITCHES + tf.range(NUM_PITCHES) > state.position[:, None]
-    may_play = tf.gather(programs, state.music.program, batch_dims=1)
+    may_play = tf.gather(programs, state.music.program, batch_dims=1) & may_have_voice(state, rules)
     is_due = tf.reduce_min(note_deadlines, axis=1) <= state.music.now
     if due is not None:
         may_play &= ~due.is_last_time
@@ -305,6 +332,13 @@ def may_start_note(
     )
 
 
+def may_have_voice(state: State, rules: RuleTensors) -> tf.Tensor:
+    """`(B,)`: whether one more note may sound on the current instrument."""
+    sounds = music_state.current_onsets(state.music) != NEVER
+    voices = tf.reduce_sum(tf.cast(sounds, tf.int32), axis=1)
+    return voices < tf.gather(rules.max_voices, state.music.program)
+
+
 def may_end_note(state: State, note_deadlines: tf.Tensor, rules: RuleTensors) -> tf.Tensor:
     """`(B, 128)`: pitches that have sounded for a step at least, up to the first that must end."""
     now = state.music.now[:, None]
@@ -313,7 +347,7 @@ def may_end_note(state: State, note_deadlines: tf.Tensor, rules: RuleTensors) ->
         tf.where(note_deadlines <= now, pitches, NUM_PITCHES), axis=1, keepdims=True
     )
     in_order = (pitches > state.position[:, None]) & (pitches <= first_due)
-    has_lasted = note_deadlines < now + rules.max_note
+    has_lasted = (note_deadlines != NEVER) & (music_state.current_onsets(state.music) < now)
     may = has_lasted & (in_order | ~rules.in_order)
     return may & (state.kind != _VELOCITY)[:, None]
 

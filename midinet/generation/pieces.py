@@ -51,7 +51,8 @@ def to_notes(
     notes = tokens_to_notes(tokens, codec.drum_program, 0 if inclusive else len(seed))
     seed_ms = float(time_ms(seed).max(initial=0))
     cut_ms = float(time_ms(piece).max(initial=0)) - (0 if inclusive else seed_ms)
-    end_ms = np.minimum(notes.end_ms, np.maximum(notes.start_ms + rules.max_note_ms, cut_ms))
+    latest_ms = notes.start_ms + np.array(rules.longest_notes_ms)[notes.program]
+    end_ms = np.minimum(notes.end_ms, np.maximum(latest_ms, cut_ms))
     if not inclusive and rules.programs is not None:
         is_left_over = (notes.start_ms == 0) & ~np.isin(notes.program, rules.programs)
         end_ms = np.where(is_left_over, np.minimum(end_ms, _RING_MS), end_ms)

@@ -10,6 +10,7 @@ import numpy as np
 
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import NUM_PROGRAMS, melodic_substitute
+from midinet.data.habits import Habits
 from midinet.errors import OptionError
 from midinet.generation.prompts import Prompt, SeedLength, time_ms
 from midinet.generation.settings import (
@@ -97,7 +98,7 @@ class Request:
     instruments: str | None
     max_instruments: int | None
     max_silence: float
-    max_note: float
+    max_note: float | None
     output: str | Path
     plot: bool
     wav: bool
@@ -130,10 +131,13 @@ class Request:
             raise OptionError("inclusive: without -d or --primer there is nothing to put in front")
         self._players = None if self.instruments is None else find_instruments(self.instruments)
         silence_ms = _to_ms("max_silence", self.max_silence)
-        note_ms = _to_ms("max_note", self.max_note)
         rules = GrammarRules(
-            None, silence_ms, note_ms, not self.full_length, max_programs=self.max_instruments
+            max_silence_ms=silence_ms,
+            may_end=not self.full_length,
+            max_programs=self.max_instruments,
         )
+        if self.max_note is not None:
+            rules = dataclasses.replace(rules, max_note_ms=_to_ms("max_note", self.max_note))
         self._settings = SamplingSettings(seed=self.seed, rules=rules)
         self._with_freedom(PLAIN_FREEDOM)  # finds impossible values before the model is opened
         self.tempo = parse_bpm(self.bpm)
@@ -153,12 +157,16 @@ class Request:
         """The settings, with these values where the caller gives none."""
         defaults = freedom._asdict()
         del defaults["max_programs"]  # which is a rule
-        given = {name: getattr(self, name) for name in defaults}
+        given = {name: getattr(self, name, None) for name in defaults}
         values = defaults | {n: v for n, v in given.items() if v is not None}
         return dataclasses.replace(self._settings, **values)
 
     def settings_for(
-        self, codec: CodecSettings, prompt: Prompt, hears_state: bool
+        self,
+        codec: CodecSettings,
+        prompt: Prompt,
+        hears_state: bool,
+        habits: Habits | None = None,
     ) -> SamplingSettings:
         """How to sample tokens.
 
@@ -167,6 +175,8 @@ class Request:
             prompt: what the pieces go on from, or accompany. Where the caller limits neither which
                 instruments play nor how many, its number does.
             hears_state: whether the model hears the state of the music.
+            habits: what was usual for each instrument in its training. The caller's `max_note`
+                is instead of theirs.
 
         Raises:
             OptionError: only percussion may play, of which the model knows nothing; or only
@@ -179,6 +189,10 @@ class Request:
         if len(kept_programs) == NUM_PROGRAMS:
             raise OptionError("keep: all instruments are kept, so that none is left to join them")
         rules = settings.rules or GrammarRules()
+        if habits is not None:
+            if self.max_note is not None:
+                habits = habits._replace(longest_note_ms=(rules.max_note_ms,) * NUM_PROGRAMS)
+            rules = dataclasses.replace(rules, habits=habits)
         if self._players is None:
             from_nothing = None if prompt.name else freedom.max_programs
             most = self.max_instruments or prompt.max_instruments or from_nothing

@@ -20,7 +20,7 @@ from midinet.backend import tf, warn_if_xla_lacks_tools
 from midinet.codec.decoding import current_values, elapsed_steps
 from midinet.codec.restating import NOT_RESTATED, restate
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import NOTE_ON, NUM_PITCHES, PAD, PROGRAM
+from midinet.codec.vocabulary import NOTE_ON, NUM_PITCHES, PAD, PROGRAM, TIME_SHIFT
 from midinet.errors import OptionError
 from midinet.generation.beats import Beats, pulse_at
 from midinet.generation.cached_decoder import (
@@ -43,7 +43,7 @@ from midinet.generation.grammar import (
 )
 from midinet.generation.kept_events import KeptEvents
 from midinet.generation.settings import GrammarRules, SamplingSettings
-from midinet.generation.token_choice import sample_token
+from midinet.generation.token_choice import sample_token, with_temperature_within
 from midinet.generation.variety import discourage_frequent
 from midinet.midi.tempo_map import TempoMap
 from midinet.model import music_state
@@ -146,7 +146,7 @@ def stream(
             tf.constant(window.filled),
             tf.constant(count),
             tf.constant(_draw_uniforms(uniform, count)),
-            tf.constant([settings.temperature, settings.top_p, settings.variety], tf.float32),
+            tf.constant(_numbers(settings), tf.float32),
             tf.constant(beats.changes()),
         )
         new = made.numpy()[:count].T
@@ -155,6 +155,11 @@ def stream(
         length -= count
         if settings.rules is not None and (new[:, -1] == PAD).all():
             return
+
+
+def _numbers(settings: SamplingSettings) -> list[float]:
+    """Those of the settings that a compiled loop takes as tensors."""
+    return [settings.temperature, settings.top_p, settings.variety, settings.timing]
 
 
 class _Window:
@@ -321,10 +326,10 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
     ) -> tuple[tf.Tensor, tf.Tensor, Caches, State]:
         """Makes `count` tokens: `(CALL_TOKENS, B)`; returns also the state to continue from.
 
-        `numbers` holds temperature, top_p and variety, and `tempos` what `Beats.changes` returns.
+        `numbers` holds what `_numbers` returns, and `tempos` what `Beats.changes` returns.
         """
         weights = slice_relative_embeddings(weights, C)
-        temperature, top_p, variety = tf.unstack(numbers)
+        temperature, top_p, variety, timing = tf.unstack(numbers)
 
         def body(
             i: tf.Tensor, made: tf.Tensor, token: tf.Tensor, caches: Caches, state: State
@@ -340,6 +345,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
                 is_melodic = state.music.program != rules.drum_program
                 logits = discourage_frequent(logits, state.pitch_shares, is_melodic, variety)
                 logits = mask_logits(logits, state, rules)
+            logits = with_temperature_within(TIME_SHIFT, logits, timing)
             token = sample_token(logits, top_k, temperature, top_p, uniform[i])
             if has_rules:
                 state = advance(state, token, rules)

@@ -7,6 +7,7 @@ import math
 from typing import NamedTuple
 
 from midinet.codec.vocabulary import NUM_PROGRAMS, STEP_MS, VOCAB_SIZE
+from midinet.data.habits import Habits
 from midinet.errors import OptionError
 
 _MAX_MS = 3_600_000  # an hour
@@ -24,6 +25,8 @@ class GrammarRules:
         max_programs: how many different ones of them may play in a piece; None: all.
         max_silence_ms: longest time in which nothing sounds, in milliseconds.
         max_note_ms: longest note, in milliseconds; percussion has no length.
+        habits: how long the notes of each instrument may be besides, and how many of them may sound
+            at once; None: no such limits.
         may_end: whether a piece may end by itself.
 
     Raises:
@@ -35,6 +38,13 @@ class GrammarRules:
     max_note_ms: int = 20_000
     may_end: bool = True
     max_programs: int | None = None
+    habits: Habits | None = None
+
+    @property
+    def longest_notes_ms(self) -> list[int]:
+        """The longest note of each program: `(128,)`."""
+        usual_ms = self.habits.longest_note_ms if self.habits else [self.max_note_ms] * NUM_PROGRAMS
+        return [min(ms, self.max_note_ms) for ms in usual_ms]
 
     def __post_init__(self) -> None:
         if self.programs is not None and not self.programs:
@@ -55,21 +65,22 @@ class GrammarRules:
 
 
 class Freedom(NamedTuple):
-    """How freely tokens are chosen: four of the SamplingSettings, and one of the rules."""
+    """How freely tokens are chosen: five of the SamplingSettings, and one of the rules."""
 
     top_k: int
     temperature: float
     top_p: float
     variety: float
+    timing: float
     max_programs: int | None  # in a piece from nothing; see GrammarRules
 
 
 # Found by composing with a small model and comparing the pieces with real music: with less of
 # `variety` and of temperature it gets stuck on one pitch, and with no limit instruments crowd.
 # midinet/demo/README.md has the table.
-STATE_FREEDOM = Freedom(16, 1.0, 1.0, 20.0, 8)
+STATE_FREEDOM = Freedom(16, 1.0, 1.0, 20.0, 0.7, 8)
 # For models that do not hear the state of the music, which lose their way more easily.
-PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, None)
+PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, 1.0, None)
 
 
 def default_freedom(hears_state: bool) -> Freedom:
@@ -79,7 +90,7 @@ def default_freedom(hears_state: bool) -> Freedom:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are sampled. The order is variety, grammar, temperature, top-k, top-p.
+    """How tokens are sampled. The order is variety, grammar, timing, temperature, top-k, top-p.
 
     Attributes:
         top_k: choose among this many likeliest tokens; 1 always takes the likeliest.
@@ -87,6 +98,8 @@ class SamplingSettings:
         top_p: choose among the likeliest tokens that together have this probability.
         variety: how much less likely a pitch becomes that makes more than 0.3 of the melody, in
             nats per unit of its share. Only where there are rules.
+        timing: multiplies the temperature where it is chosen how much time passes, once it is
+            clear that some does: below 1 makes the rhythm steadier.
         seed: of the random numbers; piece i uses seed + i, whatever else is in its batch.
         rules: what the grammar allows; None: whatever the model says, PAD included.
         bpm: quarter notes per minute of the metronome that the model hears; None: no metronome.
@@ -100,15 +113,21 @@ class SamplingSettings:
     temperature: float = PLAIN_FREEDOM.temperature
     top_p: float = PLAIN_FREEDOM.top_p
     variety: float = PLAIN_FREEDOM.variety
+    timing: float = PLAIN_FREEDOM.timing
     seed: int = 0
     rules: GrammarRules | None = dataclasses.field(default_factory=GrammarRules)
     bpm: float | None = None
 
     @classmethod
-    def of(cls, freedom: Freedom, bpm: float | None = None) -> SamplingSettings:
+    def of(
+        cls,
+        freedom: Freedom,
+        bpm: float | None = None,
+        habits: Habits | None = None,
+    ) -> SamplingSettings:
         """The settings for a piece from nothing that is composed with this freedom."""
         choice = freedom._asdict()
-        rules = GrammarRules(max_programs=choice.pop("max_programs"))
+        rules = GrammarRules(max_programs=choice.pop("max_programs"), habits=habits)
         return cls(**choice, rules=rules, bpm=bpm)
 
     def __post_init__(self) -> None:
@@ -121,6 +140,8 @@ class SamplingSettings:
                 f"temperature is {self.temperature:g}: it must be above 0; "
                 "to always take the likeliest token, choose -k 1"
             )
+        if not 0 < self.timing < math.inf:
+            raise OptionError(f"timing is {self.timing:g}: it must be above 0")
         if not 0 < self.top_p <= 1:
             raise OptionError(f"top_p is {self.top_p:g}: it must be above 0 and at most 1")
         if not 0 <= self.variety <= MAX_VARIETY:

@@ -8,8 +8,27 @@ from __future__ import annotations
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
+from midinet.codec.vocabulary import TokenRange
 
 _SORT_KEY_STRIDE = 1024  # more than there are tokens
+
+
+def with_temperature_within(
+    kind: TokenRange, logits: tf.Tensor, temperature: tf.Tensor
+) -> tf.Tensor:
+    """Logits `(B, V)` with a temperature for the choice among the tokens of one kind.
+
+    How likely the kind is as a whole stays as it was. Forbidden tokens have -inf, and stay so.
+    """
+    before, within, after = tf.split(
+        logits, (kind.first, kind.size, logits.shape[1] - kind.end), axis=1
+    )
+    changed = within / temperature
+    totals = (tf.reduce_logsumexp(part, axis=1, keepdims=True) for part in (within, changed))
+    # Where the whole kind is forbidden, both are -inf.
+    gain = tf.subtract(*totals)
+    changed += tf.where(tf.math.is_finite(gain), gain, 0.0)
+    return tf.concat([before, changed, after], axis=1)
 
 
 def sample_token(

@@ -18,6 +18,7 @@ from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.restating import NOT_RESTATED
 from midinet.data.batches import Batch, Windows, dataset, num_batches
 from midinet.data.corpus import Corpus
+from midinet.data.habits import find_habits
 from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import TrainingError
 from midinet.generation.sampling import compose
@@ -113,6 +114,7 @@ class Trainer:
         self._variables = _named_variables(model, optimizer)
         self._training_songs, self._validation_songs = corpus.split()
         self._tempos_bpm = song_tempos_bpm(corpus, self._training_songs)
+        self._habits = find_habits(corpus, self._training_songs)
         self._sharding = BatchSharding(strategy, model.parameters.batch_size)
         # As Keras does by default: XLA on a GPU, where it gains, and not on a CPU.
         has_one_gpu = len(tf.config.list_logical_devices("GPU")) == 1
@@ -273,7 +275,7 @@ class Trainer:
     def _log_sample(self, progress: Progress) -> None:
         """Composes a little from nothing for TensorBoard, always with the same random numbers."""
         bpm = float(np.median(self._tempos_bpm)) if len(self._tempos_bpm) else None
-        settings = SamplingSettings.of(default_freedom(self.model.hears_state), bpm)
+        settings = SamplingSettings.of(default_freedom(self.model.hears_state), bpm, self._habits)
         tokens = compose(self.model, [np.zeros(0, np.uint16)], SAMPLE_LENGTH, settings=settings)[0]
         notes = tokens_to_notes(tokens, self.model.codec.drum_program)
         title = f"after {self.state.epoch} epochs, {self.state.step} steps"
@@ -311,6 +313,7 @@ class Trainer:
                 "data_set": self.state.identity["data set"],
                 "seed": self.state.identity["seed"],
                 "tempi_bpm": self._tempos_bpm,
+                "habits": self._habits and self._habits._asdict(),
                 "history": self.state.history,
             }
             save_model(self.model, self.folder)

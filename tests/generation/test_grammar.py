@@ -20,6 +20,7 @@ from midinet.codec.vocabulary import (
     VELOCITY,
     VOCAB_SIZE,
 )
+from midinet.data.habits import Habits
 from midinet.generation import grammar
 from midinet.generation.sampling import compose
 from midinet.generation.settings import GrammarRules, SamplingSettings
@@ -159,6 +160,31 @@ def test_a_note_that_is_due_ends_before_anything_behind_it_in_the_order_happens(
     assert not {wait(1), play(10), PAD} & allowed_after(held, rules)
 
 
+TWO_VOICES = Habits((1000,) * 128, (2,) * 128)
+
+
+def test_an_instrument_without_a_voice_left_must_end_a_note_before_it_begins_one():
+    rules = GrammarRules(habits=TWO_VOICES)
+    two_voices = [play(9), loud(), on(60), wait(1), on(64)]
+    assert not set(range(NOTE_ON.end)) & allowed_after(two_voices, rules)
+    assert {loud(20), loud(21)}.isdisjoint(allowed_after([*two_voices, wait(1)], rules))
+    ended = [*two_voices, wait(1), off(60)]
+    assert {on(40), on(90)} <= allowed_after(ended, rules)
+    assert allowed_after([*ended, on(60)], rules).isdisjoint(range(NOTE_ON.end))
+
+
+def test_a_note_without_a_voice_ends_the_oldest_note_instead():
+    limits = grammar.to_tensors(GrammarRules(habits=TWO_VOICES), DRUM_PROGRAM)
+    state = grammar.initial_state(1)
+    for token in [play(9), loud(), on(64), wait(1), on(60), wait(1)]:
+        state = grammar.advance(state, tf.constant([token]), limits)
+    logits = np.full((1, VOCAB_SIZE), -20.0, np.float32)
+    logits[0, [on(70), on(72), off(60)]] = np.log([0.6, 0.3, 0.1])
+    masked = grammar.mask_logits(tf.constant(logits), state, limits).numpy()[0]
+    assert np.exp(masked[[off(64), off(60)]]) == pytest.approx([0.9, 0.1], abs=1e-4)
+    assert np.isneginf(masked[: NOTE_ON.end]).all()
+
+
 def test_a_seed_that_broke_the_rules_gets_a_step_to_keep_them():
     limits = grammar.to_tensors(GrammarRules(max_note_ms=1000), DRUM_PROGRAM)
     # Pitch 60 is far over its time, but NOTE_OFFs of this time have gone by.
@@ -280,6 +306,17 @@ def check_encodes_back(tokens):
     return notes
 
 
+def check_habits(notes, habits):
+    """Asserts that no note is too long and that no instrument has too many at once."""
+    lasts_ms = notes.end_ms - notes.start_ms
+    assert (lasts_ms <= np.array(habits.longest_note_ms)[notes.program] + STEP_MS).all()
+    for program in np.unique(notes.program):
+        own = notes[notes.program == program]
+        begun = np.searchsorted(np.sort(own.start_ms), own.start_ms, side="right")
+        ended = np.searchsorted(np.sort(own.end_ms), own.start_ms, side="right")
+        assert (begun - ended).max() <= habits.most_voices[program]
+
+
 def longest_silence_ms(notes):
     """The longest time within the notes in which nothing sounds."""
     start, end = notes.start_ms, np.maximum.accumulate(notes.end_ms)
@@ -289,6 +326,9 @@ def longest_silence_ms(notes):
 FREE = GrammarRules(may_end=False)
 TIGHT = GrammarRules((0, 40, DRUM_PROGRAM), max_silence_ms=30, max_note_ms=40, may_end=False)
 DUO = GrammarRules(max_silence_ms=150, max_note_ms=100, may_end=False, max_programs=2)
+# Of each kind of program some may sound for a step alone, and with one voice.
+HABITS = Habits(tuple(10 + 40 * (p % 3) for p in range(128)), tuple(1 + p % 2 for p in range(128)))
+USUAL = GrammarRules(max_silence_ms=150, may_end=False, habits=HABITS)
 DRUMS_ONLY = GrammarRules((DRUM_PROGRAM,), max_silence_ms=150, may_end=False)
 LAST_PROGRAM = GrammarRules((127,), max_silence_ms=10, max_note_ms=10, may_end=False)
 
@@ -297,6 +337,7 @@ LAST_PROGRAM = GrammarRules((127,), max_silence_ms=10, max_note_ms=10, may_end=F
     ("kind", "rules"),
     [
         *((kind, rules) for kind in KINDS for rules in (FREE, TIGHT)),
+        *((kind, USUAL) for kind in ("constant", "random 3", "only notes", "never ends a note")),
         *((kind, DUO) for kind in ("constant", "random 3", "random 100", "loves programs")),
         *((kind, DRUMS_ONLY) for kind in ("constant", "random 100", "only time")),
         *((kind, LAST_PROGRAM) for kind in ("constant", "only notes", "not a number")),
@@ -318,6 +359,8 @@ def test_whatever_the_weights_the_music_encodes_back_to_its_tokens(model, kind, 
         lasts = (notes.end_ms - notes.start_ms)[~notes.is_drum]
         assert lasts.max(initial=0) <= rules.max_note_ms + STEP_MS  # the step of the cut
         assert longest_silence_ms(notes) <= rules.max_silence_ms
+        if rules.habits is not None:
+            check_habits(notes[~notes.is_drum], rules.habits)
         if rules.max_programs is not None:
             melodic = np.unique(notes.program[~notes.is_drum])
             assert len(melodic) + notes.is_drum.any() <= rules.max_programs
@@ -340,6 +383,18 @@ def test_a_seed_and_its_continuation_encode_back_as_one(model, kind):
         long = notes.end_ms - notes.start_ms > rules.max_note_ms + STEP_MS
         assert notes.pitch[long].tolist() == [50, 90]
         assert notes.end_ms[long].tolist() == [30_000, 30_010]
+
+
+@pytest.mark.parametrize("kind", ["constant", "random 3", "only notes"])
+@pytest.mark.parametrize("drum_program", [DRUM_PROGRAM, None])
+def test_a_seed_that_broke_habits_can_be_continued(kind, drum_program):
+    held = [loud(), *map(on, range(40, 60)), play(9), on(40), on(60), *[wait(100)] * 3, on(61)]
+    model = make_model(CodecSettings(drum_program=drum_program))
+    set_weights(model, kind)
+    settings = SamplingSettings(VOCAB_SIZE, 1.0, 1.0, seed=9, rules=USUAL)
+    for piece in compose(model, [np.array(held, np.uint16)] * PIECES, LENGTH, settings=settings):
+        assert len(piece) == LENGTH, "no dead end"
+        assert (piece < NOTE_ON.end).sum() > 10 or kind == "random 3"
 
 
 @pytest.mark.parametrize("kind", ["constant", "random 3", "only time"])

@@ -31,7 +31,7 @@ DEFAULTS = {
     "instruments": None,
     "max_instruments": None,
     "max_silence": 3.0,
-    "max_note": 20.0,
+    "max_note": None,
     "bpm": None,
     "output": "output",
     "plot": False,
@@ -105,13 +105,13 @@ def test_the_default_freedom_suits_the_model():
     def freedom(hears_state, **options):
         request = Request(**{**DEFAULTS, **options})
         settings = request.settings_for(CodecSettings(), NOTHING, hears_state)
-        choice = settings.top_k, settings.temperature, settings.top_p, settings.variety
-        return *choice, settings.rules.max_programs
+        names = ("top_k", "temperature", "top_p", "variety", "timing")
+        return *(getattr(settings, name) for name in names), settings.rules.max_programs
 
     assert freedom(True) == STATE_FREEDOM
-    assert freedom(False) == PLAIN_FREEDOM == (8, 1.0, 1.0, 0.0, None)
+    assert freedom(False) == PLAIN_FREEDOM == (8, 1.0, 1.0, 0.0, 1.0, None)
     assert freedom(True, top_k=3, temperature=0.9)[:3] == (3, 0.9, STATE_FREEDOM.top_p)
-    assert freedom(False, variety=3.0) == (8, 1.0, 1.0, 3.0, None)
+    assert freedom(False, variety=3.0) == (8, 1.0, 1.0, 3.0, 1.0, None)
     assert freedom(True, max_instruments=3)[-1] == 3
     with pytest.raises(OptionError, match="variety is -1: it must be 0"):
         Request(**{**DEFAULTS, "variety": -1.0})

@@ -120,7 +120,7 @@ class Recorder:
         def run(  # noqa: PLR0913  (the parameters of the loop that it replaces)
             weights, caches, token, state, rules, position, count, uniform, numbers, tempos
         ):
-            temperature, top_p, _ = tf.unstack(numbers)
+            temperature, top_p, *_ = tf.unstack(numbers)
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
                 features = music_state.features(state.music, pulse_at(state.music.now, tempos))
@@ -280,6 +280,35 @@ def test_forbidden_tokens_never_come_even_for_the_largest_uniform_number():
     for uniform in (0.0, np.nextafter(np.float32(1), np.float32(0))):
         token = choose(logits, 4, 1.0, 1.0, tf.constant([uniform]))
         assert int(token[0]) in (0, 2)
+
+
+def shares(logits):
+    return np.exp(logits - np.logaddexp.reduce(logits))
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_a_temperature_within_a_kind_changes_how_it_is_shared_out_but_not_how_likely_it_is(
+    temperature,
+):
+    logits = np.random.default_rng(0).normal(0, 2, (2, VOCAB_SIZE)).astype(np.float32)
+    logits[0, TIME_SHIFT.first + 5] = -np.inf
+    logits[1, TIME_SHIFT.first : TIME_SHIFT.end] = -np.inf
+    new = token_choice.with_temperature_within(TIME_SHIFT, logits, tf.constant(temperature)).numpy()
+    within = slice(TIME_SHIFT.first, TIME_SHIFT.end)
+    before, after = shares(logits[0]), shares(new[0])
+    assert after[within].sum() == pytest.approx(before[within].sum(), rel=1e-5)
+    np.testing.assert_allclose(
+        shares(new[0, within]), shares(logits[0, within] / temperature), rtol=1e-4
+    )
+    np.testing.assert_array_equal(new[1], logits[1])
+    new[:, within] = logits[:, within]
+    np.testing.assert_array_equal(new, logits)
+
+
+def test_without_a_change_of_temperature_the_logits_are_the_very_same():
+    logits = np.random.default_rng(0).normal(0, 5, (9, VOCAB_SIZE)).astype(np.float32)
+    same = token_choice.with_temperature_within(TIME_SHIFT, logits, tf.constant(1.0))
+    np.testing.assert_array_equal(same, logits)
 
 
 def set_logits(model, bias):
