@@ -32,8 +32,9 @@ from midinet.backend import tf  # noqa: E402
 from midinet.codec.vocabulary import DRUM_PROGRAM  # noqa: E402
 from midinet.generation import cached_decoder as decoder  # noqa: E402
 from midinet.generation import sampling  # noqa: E402
-from midinet.generation.grammar import initial_state, to_tensors  # noqa: E402
+from midinet.generation.grammar import initial_state  # noqa: E402
 from midinet.generation.kept_events import KeptEvents, to_kept_events  # noqa: E402
+from midinet.generation.rule_tensors import to_tensors  # noqa: E402
 from midinet.generation.settings import GrammarRules, SamplingSettings  # noqa: E402
 from midinet.midi.notes import Notes  # noqa: E402
 from midinet.model.meter import Onsets  # noqa: E402

@@ -28,20 +28,18 @@ from midinet.codec.vocabulary import (
     NUM_PROGRAMS,
     PAD,
     PROGRAM,
-    STEP_MS,
     TIME_SHIFT,
     VELOCITY,
 )
 from midinet.generation.kept_events import (
     Due,
-    KeptEvents,
     due_events,
     leave_room_for_kept,
     may_change_velocity_for_kept_note,
     may_end_kept_note,
     may_start_kept_note,
 )
-from midinet.generation.settings import GrammarRules
+from midinet.generation.rule_tensors import RuleTensors
 from midinet.generation.variety import remember_pitch
 from midinet.model import music_state
 from midinet.model.music_state import NEVER, MusicState
@@ -58,20 +56,6 @@ for _range, _kind in (
 ):
     _KINDS[_range.first : _range.end] = _kind
 _KINDS[TIME_SHIFT.end - 1] = _FULL_SHIFT
-
-
-class RuleTensors(NamedTuple):
-    """The rules as tensors, so that one compiled loop serves all of them."""
-
-    programs: tf.Tensor  # (128,) bool
-    max_programs: tf.Tensor  # how many of them may play in a piece
-    max_silence: tf.Tensor
-    max_note: tf.Tensor  # (128,) of each program
-    max_voices: tf.Tensor  # (128,) of each program
-    may_end: tf.Tensor
-    in_order: tf.Tensor
-    drum_program: tf.Tensor  # -1: no percussion
-    kept: KeptEvents | None = None  # what the piece must have; it then ends with the last of it
 
 
 class State(NamedTuple):
@@ -97,51 +81,6 @@ class State(NamedTuple):
     first_deadline: tf.Tensor
     has_played: tf.Tensor
     pitch_shares: tf.Tensor
-
-
-def to_tensors(
-    rules: GrammarRules, drum_program: int | None, kept: KeptEvents | None = None
-) -> RuleTensors:
-    """Turns rules into tensors, for a model's `drum_program`.
-
-    Without a drum program, tokens are read literally: the model was trained on the tokens of
-    another encoder, whose order of events is unknown, so no order is required; but kept events
-    need one.
-
-    Args:
-        rules: what a user may choose.
-        drum_program: the program that stands for percussion, or None.
-        kept: the events that a piece from nothing must have, of programs which then play nothing
-            else; another program at least must be free to play.
-    """
-    allowed = np.ones(NUM_PROGRAMS, bool)
-    if rules.programs is not None:
-        allowed[:] = False
-        allowed[list(rules.programs)] = True
-    if kept is not None:
-        allowed &= ~kept.is_kept.numpy()
-    in_order = drum_program is not None or kept is not None
-    voices = np.full(NUM_PROGRAMS, NUM_PITCHES)
-    # In no order there would be a dead end: a program that is full, whose notes all begin now.
-    if rules.habits is not None and in_order:
-        voices[:] = rules.habits.most_voices
-    return RuleTensors(
-        tf.constant(allowed),
-        tf.constant(NUM_PROGRAMS if rules.max_programs is None else rules.max_programs),
-        tf.constant(max(1, rules.max_silence_ms // STEP_MS)),
-        tf.constant(_longest_notes(rules)),
-        tf.constant(voices, tf.int32),
-        tf.constant(rules.may_end),
-        tf.constant(in_order),
-        tf.constant(-1 if drum_program is None else drum_program),
-        kept,
-    )
-
-
-def _longest_notes(rules: GrammarRules) -> np.ndarray:
-    """The longest note of each program: `(128,)` int32, in steps, at least one."""
-    steps = np.array(rules.longest_notes_ms, np.int32) // STEP_MS
-    return np.maximum(steps, np.int32(1))
 
 
 def initial_state(B: int) -> State:

@@ -33,15 +33,14 @@ from midinet.generation.cached_decoder import (
     slice_relative_embeddings,
 )
 from midinet.generation.grammar import (
-    RuleTensors,
     State,
     advance,
     has_ended,
     mask_logits,
     state_after_prompts,
-    to_tensors,
 )
 from midinet.generation.kept_events import KeptEvents
+from midinet.generation.rule_tensors import RuleTensors, to_tensors
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.generation.token_choice import sample_token, with_temperature_within
 from midinet.generation.variety import discourage_frequent

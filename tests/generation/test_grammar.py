@@ -22,6 +22,7 @@ from midinet.codec.vocabulary import (
 )
 from midinet.data.habits import Habits
 from midinet.generation import grammar
+from midinet.generation.rule_tensors import to_tensors
 from midinet.generation.sampling import compose
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.model.music_transformer import build_model
@@ -57,7 +58,7 @@ DRUMS = play(DRUM_PROGRAM)
 
 def allowed_after(tokens, rules=None, drum_program=DRUM_PROGRAM):
     """The set of tokens that may follow those composed so far."""
-    limits = grammar.to_tensors(rules or GrammarRules(), drum_program)
+    limits = to_tensors(rules or GrammarRules(), drum_program)
     state = grammar.initial_state(1)
     for token in tokens:
         state = grammar.advance(state, tf.constant([token]), limits)
@@ -92,7 +93,7 @@ def test_what_an_encoder_could_not_have_written_is_forbidden(before, allowed, fo
 
 
 def test_striking_a_note_that_sounds_counts_as_ending_it():
-    limits = grammar.to_tensors(GrammarRules(), DRUM_PROGRAM)
+    limits = to_tensors(GrammarRules(), DRUM_PROGRAM)
     tokens = np.array([loud(), on(60), on(64), wait(5)])
     state = grammar.state_after_prompts([tokens], limits)
     logits = np.zeros((1, VOCAB_SIZE), np.float32)
@@ -174,7 +175,7 @@ def test_an_instrument_without_a_voice_left_must_end_a_note_before_it_begins_one
 
 
 def test_a_note_without_a_voice_ends_the_oldest_note_instead():
-    limits = grammar.to_tensors(GrammarRules(habits=TWO_VOICES), DRUM_PROGRAM)
+    limits = to_tensors(GrammarRules(habits=TWO_VOICES), DRUM_PROGRAM)
     state = grammar.initial_state(1)
     for token in [play(9), loud(), on(64), wait(1), on(60), wait(1)]:
         state = grammar.advance(state, tf.constant([token]), limits)
@@ -186,7 +187,7 @@ def test_a_note_without_a_voice_ends_the_oldest_note_instead():
 
 
 def test_a_seed_that_broke_the_rules_gets_a_step_to_keep_them():
-    limits = grammar.to_tensors(GrammarRules(max_note_ms=1000), DRUM_PROGRAM)
+    limits = to_tensors(GrammarRules(max_note_ms=1000), DRUM_PROGRAM)
     # Pitch 60 is far over its time, but NOTE_OFFs of this time have gone by.
     seed = np.array([loud(), on(60), *[wait(100)] * 5, on(61)], np.uint16)
     state = grammar.state_after_prompts([seed, seed], limits)
@@ -196,7 +197,7 @@ def test_a_seed_that_broke_the_rules_gets_a_step_to_keep_them():
 
 
 def test_a_seed_cut_where_nothing_else_could_follow_goes_on_a_step_later():
-    limits = grammar.to_tensors(GrammarRules((0,), may_end=False), DRUM_PROGRAM)
+    limits = to_tensors(GrammarRules((0,), may_end=False), DRUM_PROGRAM)
     seed = [loud(), on(60), wait(1), off(60), *[wait(100)] * 5, play(127)]
     state = grammar.state_after_prompts([np.array(seed, np.uint16)], limits)
     assert np.flatnonzero(grammar.allowed_tokens(state, limits)[0]).tolist() == [wait(1)]
@@ -221,7 +222,7 @@ def test_once_enough_instruments_have_played_no_other_joins_them():
 
 
 def test_a_seed_of_more_instruments_than_may_play_keeps_them():
-    limits = grammar.to_tensors(GrammarRules(max_programs=1), DRUM_PROGRAM)
+    limits = to_tensors(GrammarRules(max_programs=1), DRUM_PROGRAM)
     seed = np.array([loud(), on(60), play(9), on(40), wait(1)], np.uint16)
     state = grammar.state_after_prompts([seed], limits)
     possible = np.flatnonzero(grammar.allowed_tokens(state, limits)[0])

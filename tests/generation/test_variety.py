@@ -9,6 +9,7 @@ from midinet.backend import tf
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import DRUM_PROGRAM, PROGRAM, TIME_SHIFT, VELOCITY, VOCAB_SIZE
 from midinet.generation import grammar, variety
+from midinet.generation.rule_tensors import to_tensors
 from midinet.generation.sampling import compose
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.model.music_transformer import build_model
@@ -18,7 +19,7 @@ C4, E4 = 60, 64
 
 
 def shares_after(tokens: list[int]) -> np.ndarray:
-    rules = grammar.to_tensors(GrammarRules(), DRUM_PROGRAM)
+    rules = to_tensors(GrammarRules(), DRUM_PROGRAM)
     state = grammar.initial_state(1)
     for token in tokens:
         state = grammar.advance(state, tf.constant([token]), rules)
