@@ -23,6 +23,7 @@ from midinet.model.meter import Onsets, meter_logits, onsets_of
 from midinet.model.music_state import NO_TICK, Features, embed, to_numbers
 
 _ROW_PARTS = 4  # a single row is multiplied in so many parts, so that all cores read the weights
+_FEW_ROWS = 4  # so many rows are multiplied one by one: a matrix product would pack the weights first
 _QKV = ("query", "key", "value")
 _STATE_TABLES = ("program_embedding", "velocity_embedding", "state_kernel")
 _METER = ("meter_kernel", "meter_bias")
@@ -174,14 +175,19 @@ def extend_caches(caches: Caches, capacity: int) -> Caches:
 def _dense(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """`(.., K)` -> `(.., N)`."""
     kernel, bias = weights
-    if x.shape[:-1] != (1,):
+    if len(x.shape) > 2 or x.shape[0] > _FEW_ROWS:
         return tf.matmul(x, kernel) + bias
-    # XLA multiplies a single row on one core, but the rows of a batch on all.
+    rows = [_row_times(row, kernel) for row in tf.split(x, x.shape[0])]
+    return tf.concat(rows, axis=0) + bias
+
+
+def _row_times(row: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """`(1, K)` -> `(1, N)`: XLA multiplies a single row on one core, but those of a batch on all."""
     K, N = kernel.shape
     parts = math.gcd(K, _ROW_PARTS)
-    x = tf.reshape(x, (parts, 1, K // parts))
-    products = tf.matmul(x, tf.reshape(kernel, (parts, K // parts, N)))  # (parts, 1, N)
-    return tf.reduce_sum(products, axis=0) + bias
+    row = tf.reshape(row, (parts, 1, K // parts))
+    products = tf.matmul(row, tf.reshape(kernel, (parts, K // parts, N)))  # (parts, 1, N)
+    return tf.reduce_sum(products, axis=0)
 
 
 def _layer_norm(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
