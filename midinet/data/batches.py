@@ -13,7 +13,8 @@ from midinet.codec.decoding import elapsed_steps
 from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
 from midinet.data.augmentation import PAST_STEPS, augment, draw_semitones, transpose
-from midinet.data.windows import Window, read_excerpt, write_window
+from midinet.data.song_notes import read_excerpt
+from midinet.data.windows import Window, write_window
 from midinet.midi.tempo_map import MIN_GRID_SHARE
 
 if TYPE_CHECKING:
@@ -183,12 +184,12 @@ class Windows:
         first_windows = self._plan.first_windows
         place = int(np.searchsorted(first_windows, window_index, side="right")) - 1
         song_index = int(self._songs[place])
-        song = np.asarray(self.corpus.song(song_index))  # slices of a memmap are slower
+        song = self.corpus.song(song_index)
         nominal = (window_index - int(first_windows[place])) * self._stride
         start = max(0, nominal - int(self._plan.phases[place]))
         stop = min(len(song) + 1, nominal - int(self._plan.phases[place]) + self._stride)
         random = np.random.default_rng(self._plan.seeds[window_index]) if self.augment else None
-        window, factor = self._window(song, start, stop, random)
+        window, factor = self._window(song_index, start, stop, random)
 
         size = len(window.tokens) - 1
         num_restated = min(size, len(window.restated_onset_steps))
@@ -213,7 +214,7 @@ class Windows:
             batch.past_slots[row, : len(last)] = window.past_slots[last]
 
     def _window(
-        self, song: np.ndarray, start: int, stop: int, random: np.random.Generator | None
+        self, song_index: int, start: int, stop: int, random: np.random.Generator | None
     ) -> tuple[Window, float]:
         """Makes the window of the targets from `start` to `stop` of a song.
 
@@ -222,10 +223,11 @@ class Windows:
             a target; and the factor by which its times were multiplied.
         """
         drum_program = self.corpus.codec.drum_program
+        song, notes = self.corpus.song(song_index), self.corpus.notes(song_index)
         is_last = stop == len(song) + 1
         factor = 1.0
         if random is None:
-            excerpt = read_excerpt(song, start, min(len(song), stop), drum_program, PAST_STEPS)
+            excerpt = read_excerpt(notes, start, min(len(song), stop), PAST_STEPS)
             window = write_window(excerpt, drum_program, self._max_restated)
             # The last tokens may prepare an event of the next window: they are no notes yet.
             targets = song[start:stop]
@@ -235,7 +237,7 @@ class Windows:
         else:
             supply = start + math.ceil(_SUPPLY * self.sequence_length)
             supply = len(song) if is_last else min(len(song), supply)
-            excerpt = read_excerpt(song, start, supply, drum_program, PAST_STEPS)
+            excerpt = read_excerpt(notes, start, supply, PAST_STEPS)
             augmented, factor = augment(excerpt, random, drum_program)
             window = write_window(augmented, drum_program, self._max_restated)
             if is_last and len(window.tokens) + (not start) > self.sequence_length:

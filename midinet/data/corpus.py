@@ -16,6 +16,7 @@ import numpy as np
 
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import VOCAB_SIZE
+from midinet.data.song_notes import NotesCache, read_notes
 from midinet.errors import CorpusError, ParametersError
 from midinet.folders import DESCRIPTION_FILE, no_data_set
 from midinet.midi.tempo_map import TempoMap
@@ -86,6 +87,7 @@ class Corpus:
         families: for each song the hash of the song that stands for its family of near copies.
         grid_shares: for each song the share of its onsets on the grid of its tempo map; 0 without
             a map.
+        notes: a function that returns the notes of a song, by its index, and keeps some of them.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Corpus:
         self._time_signatures = [song.get("time_signatures", []) for song in songs]
         self._tempo_changes = np.empty(0, TEMPO_TYPE) if tempo_changes is None else tempo_changes
         songs_with_end = np.arange(len(self) + 1)
+        self.notes = NotesCache(lambda index: read_notes(self.song(index), codec.drum_program))
         self._tempo_offsets = np.searchsorted(self._tempo_changes["song"], songs_with_end)
 
     def __len__(self) -> int:

@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midinet.codec.decoding import current_values, elapsed_steps
 from midinet.codec.encoding import write_events
 from midinet.codec.restating import write_restatement
-from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, NUM_PITCHES, PROGRAM, VELOCITY
+from midinet.codec.vocabulary import NUM_PITCHES
 
 NEVER = np.int64(1) << 40  # the end of a note that ends after its excerpt
 
@@ -84,54 +83,6 @@ class Window(NamedTuple):
     past_onset_steps: np.ndarray
     past_slots: np.ndarray
     counts_from_steps: int
-
-
-def read_excerpt(
-    song: np.ndarray, start: int, stop: int, drum_program: int | None, past_steps: int = 0
-) -> Excerpt:
-    """Reads the notes that sound between two tokens of a song.
-
-    Args:
-        song: `(T,)` tokens.
-        start: the index of the first token of the excerpt.
-        stop: the index after its last token.
-        drum_program: the program that stands for percussion, or None.
-        past_steps: notes that ended up to so long before the excerpt are read too.
-    """
-    tokens = song[:stop]
-    time = elapsed_steps(tokens)
-    program = current_values(tokens, PROGRAM, 0)
-    level = current_values(tokens, VELOCITY, 0)
-    event = np.flatnonzero(tokens < NOTE_OFF.end)
-    slot = program[event].astype(np.int64) * NUM_PITCHES + tokens[event] % NUM_PITCHES
-    order = np.argsort(slot.astype(np.uint16), kind="stable")  # 16 bits are sorted fastest
-    event, slot = event[order], slot[order]
-    # A note ends with the next event of its slot.
-    has_next = slot[1:] == slot[:-1]
-    end_event = np.append(np.where(has_next, event[1:], stop), stop)[: len(event)]
-    end_steps = np.append(np.where(has_next, time[event[1:]], NEVER), NEVER)[: len(event)]
-
-    is_before = event < start
-    is_melodic = slot // NUM_PITCHES != (-1 if drum_program is None else drum_program)
-    # No encoder writes notes without a level or a length, and they can't be restated.
-    is_note = NOTE_ON.holds(tokens[event]) & (level[event] > 0) & (end_steps > time[event])
-    start_steps = int(time[start - 1]) if start else 0
-    is_over = is_before & ((end_event < start) | ~is_melodic)
-    last_steps = np.where(is_melodic, end_steps, time[event])
-    is_recent = ~is_over | (last_steps > start_steps - past_steps)
-    note = np.flatnonzero(is_note & (~is_before | is_recent))
-    return Excerpt(
-        onset_steps=time[event[note]],
-        end_steps=end_steps[note],
-        slot=slot[note],
-        level=level[event[note]].astype(np.int64),
-        began_before=is_before[note],
-        is_over=is_over[note],
-        start_steps=start_steps,
-        stop_steps=int(time[-1]) if stop else 0,
-        program=int(program[start - 1]) if start else 0,
-        current_level=int(level[start - 1]) if start else 0,
-    )
 
 
 def write_window(excerpt: Excerpt, drum_program: int | None, max_restated: int) -> Window:

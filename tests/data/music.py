@@ -7,6 +7,7 @@ import numpy as np
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import DRUM_PROGRAM
+from midinet.data.song_notes import NotesCache, read_notes
 from midinet.midi.notes import Notes
 
 
@@ -19,6 +20,7 @@ class FakeCorpus:
         self.tokens = np.concatenate([np.array(s, dtype=np.uint16) for s in songs])
         self.tokens.flags.writeable = False
         self.grid_shares = [float(tempo_map is not None)] * len(songs)
+        self.notes = NotesCache(lambda index: read_notes(self.song(index), drum_program))
         self._tempo_map = tempo_map
 
     def __len__(self):

@@ -21,7 +21,8 @@ from midinet.data.augmentation import (
     stretch,
     transpose,
 )
-from midinet.data.windows import NEVER, read_excerpt, write_window
+from midinet.data.song_notes import read_excerpt, read_notes
+from midinet.data.windows import NEVER, write_window
 from tests.data.music import make_notes
 from tests.data.test_windows import silent_note_offs
 
@@ -30,12 +31,12 @@ PLENTY = 3000
 
 def whole_song(seed):
     song = encode(make_notes(seed))
-    return read_excerpt(song, 0, len(song), DRUM_PROGRAM)
+    return read_excerpt(read_notes(song, DRUM_PROGRAM), 0, len(song))
 
 
 def middle(seed):
     song = encode(make_notes(seed))
-    return read_excerpt(song, len(song) // 3, 2 * len(song) // 3, DRUM_PROGRAM)
+    return read_excerpt(read_notes(song, DRUM_PROGRAM), len(song) // 3, 2 * len(song) // 3)
 
 
 def pitches(excerpt):
@@ -89,7 +90,7 @@ def test_where_a_song_begins_no_instrument_is_chosen_yet():
 
 def test_a_melody_never_becomes_percussion():
     song = np.array([388 + 116, 276, 60, 300, 188])  # program 116, in the family of 117
-    excerpt = read_excerpt(song, 0, 5, DRUM_PROGRAM)
+    excerpt = read_excerpt(read_notes(song, DRUM_PROGRAM), 0, 5)
     random = np.random.default_rng(0)
     results = {int(programs(exchange_instruments(excerpt, random, 117))[0]) for _ in range(200)}
     assert results == set(range(112, 120)) - {117}
@@ -109,7 +110,7 @@ def middles(past_steps):
     for seed in range(4):
         song = encode(make_notes(seed))
         for start in range(100, len(song) - 200, 97):
-            yield read_excerpt(song, start, start + 200, DRUM_PROGRAM, past_steps)
+            yield read_excerpt(read_notes(song, DRUM_PROGRAM), start, start + 200, past_steps)
 
 
 def test_some_notes_hang_at_first_and_soon_end():
@@ -137,7 +138,7 @@ def test_some_notes_hang_at_first_and_soon_end():
 
 def test_where_a_song_begins_nothing_hangs():
     song = encode(make_notes(0))
-    before = read_excerpt(song, 0, len(song), DRUM_PROGRAM, PAST_STEPS)
+    before = read_excerpt(read_notes(song, DRUM_PROGRAM), 0, len(song), PAST_STEPS)
     after = forget_note_offs(before, np.random.default_rng(0), DRUM_PROGRAM)
     assert not before.is_over.any()
     np.testing.assert_array_equal(after.end_steps, before.end_steps)
@@ -168,7 +169,7 @@ def test_every_time_is_stretched_to_the_nearest_step(factor):
 
 def test_of_notes_that_fall_together_the_last_counts():
     song = np.array([276, 60, 288, 188, 280, 60, 300, 188])  # 10 ms, then again and louder
-    before = read_excerpt(song, 0, len(song), DRUM_PROGRAM)
+    before = read_excerpt(read_notes(song, DRUM_PROGRAM), 0, len(song))
     assert before.onset_steps.tolist() == [0, 1]
     after = stretch(before, 0.4)
     assert after.onset_steps.tolist() == [0]
