@@ -34,6 +34,7 @@ from midinet.generation import cached_decoder as decoder  # noqa: E402
 from midinet.generation import sampling  # noqa: E402
 from midinet.generation.grammar import initial_state  # noqa: E402
 from midinet.generation.kept_events import KeptEvents, to_kept_events  # noqa: E402
+from midinet.generation.onset_ring import ring_of  # noqa: E402
 from midinet.generation.rule_tensors import to_tensors  # noqa: E402
 from midinet.generation.settings import GrammarRules, SamplingSettings  # noqa: E402
 from midinet.midi.notes import Notes  # noqa: E402
@@ -87,8 +88,8 @@ def time_steps(
         (tf.random.normal((B * D // d, d, context)), tf.random.normal((B * D // d, context, d)))
         for _ in weights.blocks
     )
-    nothing = tf.fill((B, weights.longest // 2 + context), NO_TICK)
-    onsets = Onsets(nothing, nothing, nothing) if weights.meter else ()
+    nothing = np.full((B, 1), NO_TICK)
+    onsets = ring_of(Onsets(nothing, nothing, nothing)) if weights.meter else ()
     loop = sampling._compiled_loop(B, context, 8, has_rules)
     uniform = np.random.default_rng(0).random((sampling.CALL_TOKENS, B), np.float32)
 

@@ -17,13 +17,16 @@ import numpy as np
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
+from midinet.generation.onset_ring import OnsetRing, lookup_in_ring, remember_onset
 from midinet.model.attention import MASK_VALUE, relative_attention
 from midinet.model.layers import LAYER_NORM_EPSILON
-from midinet.model.meter import Onsets, meter_logits, onsets_of
-from midinet.model.music_state import NO_TICK, Features, embed, to_numbers
+from midinet.model.meter import meter_logits
+from midinet.model.music_state import Features, embed, to_numbers
 
 _ROW_PARTS = 4  # a single row is multiplied in so many parts, so that all cores read the weights
-_FEW_ROWS = 4  # so many rows are multiplied one by one: a matrix product would pack the weights first
+_FEW_ROWS = (
+    4  # so many rows are multiplied one by one: a matrix product would pack the weights first
+)
 _QKV = ("query", "key", "value")
 _STATE_TABLES = ("program_embedding", "velocity_embedding", "state_kernel")
 _METER = ("meter_kernel", "meter_bias")
@@ -65,12 +68,12 @@ class Caches(NamedTuple):
     Attributes:
         blocks: for each block keys `(B * H, d, C)` and values `(B * H, C, d)`: so laid, both of
             attention's products read their cache from front to back.
-        onsets: of the notes played, for a model with a head for the meter: `(B, N + C)` where N
-            began before the window; else empty, as a compiled loop carries no None.
+        onsets: of the notes played, for a model with a head for the meter; else empty, as a
+            compiled loop carries no None.
     """
 
     blocks: tuple[tuple[tf.Tensor, tf.Tensor], ...]
-    onsets: Onsets | tuple[()]
+    onsets: OnsetRing | tuple[()]
 
     @property
     def capacity(self) -> int:
@@ -131,14 +134,14 @@ def fill_caches(
     tokens: np.ndarray,
     capacity: int,
     state: Features | None = None,
-    onsets: Onsets | tuple[()] = (),
+    onsets: OnsetRing | tuple[()] = (),
 ) -> Caches:
     """Computes the keys and values of tokens `(B, T)`, T < C, in one forward pass.
 
     Args:
         capacity: C. The rows from T on hold zeros; each is written before it is read.
         state: the state of the music after each token, for a model that hears it.
-        onsets: `(B, N + T)` of the notes played, for a model with a head for the meter.
+        onsets: of the notes played, for a model with a head for the meter.
     """
     B, T = tokens.shape
     x = tf.gather(weights.tokens, tokens) + weights.positions[:T]  # (B, T, D)
@@ -166,10 +169,7 @@ def extend_caches(caches: Caches, capacity: int) -> Caches:
         (tf.pad(keys, ((0, 0), (0, 0), more)), tf.pad(values, ((0, 0), more, (0, 0))))
         for keys, values in caches.blocks
     )
-    if not caches.onsets:
-        return Caches(blocks, ())
-    padded = (tf.pad(x, ((0, 0), more), constant_values=NO_TICK) for x in caches.onsets)
-    return Caches(blocks, Onsets(*padded))
+    return Caches(blocks, caches.onsets)
 
 
 def _dense(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -182,7 +182,7 @@ def _dense(x: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
 
 
 def _row_times(row: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """`(1, K)` -> `(1, N)`: XLA multiplies a single row on one core, but those of a batch on all."""
+    """`(1, K)` -> `(1, N)`: XLA multiplies one row on one core, but those of a batch on all."""
     K, N = kernel.shape
     parts = math.gcd(K, _ROW_PARTS)
     row = tf.reshape(row, (parts, 1, K // parts))
@@ -249,10 +249,7 @@ def next_logits(
         new_caches.append((keys, values))
     logits, onsets = _dense(x, weights.logits), caches.onsets
     if onsets and state is not None:
+        onsets = remember_onset(onsets, token, state)
         row = Features(*(field[:, None] for field in state))
-        logits += meter_logits(x[:, None], row, onsets, *weights.meter)[:, 0]
-        # This token's onset, at the place of its row in the caches.
-        place = [0, onsets.tick.shape[1] - C + position]
-        new = zip(onsets, onsets_of(token[:, None], row), strict=True)
-        onsets = Onsets(*(xla.dynamic_update_slice(old, one, place) for old, one in new))
+        logits += meter_logits(x[:, None], row, lookup_in_ring(onsets), *weights.meter)[:, 0]
     return logits, Caches(tuple(new_caches), onsets)

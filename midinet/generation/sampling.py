@@ -40,6 +40,7 @@ from midinet.generation.grammar import (
     state_after_prompts,
 )
 from midinet.generation.kept_events import KeptEvents
+from midinet.generation.onset_ring import OnsetRing, ring_of
 from midinet.generation.rule_tensors import RuleTensors, to_tensors
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.generation.token_choice import sample_token, with_temperature_within
@@ -234,7 +235,7 @@ class _Window:
             state = music_state.window_features(before, self._drum_program, start_steps, onsets)
         return before, state._replace(**self._beats.at(state.now_steps)._asdict())
 
-    def _recent_onsets(self) -> Onsets:
+    def _recent_onsets(self) -> OnsetRing:
         """Those of the last notes of each piece: as many as the window has tokens, and L // 2 more.
 
         Where there are fewer, what comes first is no note.
@@ -251,7 +252,7 @@ class _Window:
             last = np.flatnonzero(is_onset)[-count:]
             for which, field in enumerate(fields):
                 onsets[which, row, count - len(last) :] = field[row, last]
-        return Onsets(*map(tf.constant, onsets))
+        return ring_of(Onsets(*onsets))
 
 
 def restated_window(

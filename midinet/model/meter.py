@@ -17,6 +17,9 @@ known from before the window, too.
 
 Without a metronome nothing is added.
 
+What was played is looked up in lists of onsets for whole windows; composing has a faster way, see
+generation/onset_ring.py.
+
 Source for scores of what was there before: Gu et al. 2016, "Incorporating copying mechanism in
 sequence-to-sequence learning".
 
@@ -26,7 +29,6 @@ D width of the model, V vocabulary.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -110,16 +112,29 @@ def window_onsets(
     return Onsets(*(np.concatenate(c, axis=1, dtype=np.int32) for c in columns))
 
 
+class Lookup(NamedTuple):
+    """How to look up what was played: functions that return 0 and 1 as float32.
+
+    Attributes:
+        began: maps times in ticks and programs, both `(B, Q)`, to what began at those times: which
+            pitches of the program `(B, Q, 128)`, and which programs `(B, Q, 128)`.
+        had_onset: maps times in ticks `(B, Q, 48)` to whether any note began then.
+    """
+
+    began: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    had_onset: Callable[[tf.Tensor], tf.Tensor]
+
+
 def meter_logits(
-    x: tf.Tensor, features: Features, onsets: Onsets, kernel: tf.Tensor, bias: tf.Tensor
+    x: tf.Tensor, features: Features, lookup: Lookup, kernel: tf.Tensor, bias: tf.Tensor
 ) -> tf.Tensor:
     """What the meter adds to the logits: `(B, Q, V)` float32.
 
     Args:
         x: `(B, Q, D)` the output of the last block.
         features: the state of the music after Q tokens.
-        onsets: what was played. Those after a query don't matter: what is looked up lies at least
-            half a bar in the past.
+        lookup: of what was played. Notes after a query don't matter: what is looked up lies at
+            least half a bar in the past.
         kernel: `(D, NUM_SCORES)`.
         bias: `(NUM_SCORES,)`.
     """
@@ -131,16 +146,13 @@ def meter_logits(
     line = tick[..., None] + tf.range(1, TICKS_PER_BAR + 1)  # (B, Q, 48)
     lines = at_distance + tf.gather(at_position, line % TICKS_PER_BAR, batch_dims=2)
     pitches = programs = tf.zeros(1)
-    has_onset = _ring_of(onsets)
-    began = _finder(onsets, tick.shape[1])
     for index, lag in enumerate(LAGS_TICKS):
-        began_pitches, began_programs = began(tick - lag, program)
+        began_pitches, began_programs = lookup.began(tick - lag, program)
         pitches += pitch_lags[..., index, None] * began_pitches
         programs += program_lags[..., index, None] * began_programs
         before = line - lag
-        had_onset = tf.gather(has_onset, before % _RING_TICKS, batch_dims=1)
         is_past = before < tick[..., None]
-        lines += line_lags[..., index, None] * tf.where(is_past, had_onset, 0.0)
+        lines += line_lags[..., index, None] * tf.where(is_past, lookup.had_onset(before), 0.0)
 
     distance = distances_of_lines(features)
     shifts = tf.gather(lines, tf.maximum(distance - 1, 0), batch_dims=2)
@@ -153,18 +165,16 @@ def meter_logits(
     return tf.concat(columns, axis=-1)
 
 
-# Maps times `(B, Q)` in ticks and programs `(B, Q)` to what began at those times: which pitches of
-# the program `(B, Q, 128)`, and which programs `(B, Q, 128)`, as 0 and 1.
-Finder = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+def lookup_in(onsets: Onsets) -> Lookup:
+    """Looks up what was played in lists of onsets, for many queries at once."""
+    has_onset = _ring_of(onsets)
 
+    def had_onset(tick: tf.Tensor) -> tf.Tensor:
+        return tf.gather(has_onset, tick % _RING_TICKS, batch_dims=1)
 
-def _finder(onsets: Onsets, num_queries: int) -> Finder:
-    """A function that finds onsets; in the way that is fast for so many queries."""
     is_onset = tf.cast(onsets.tick > NO_TICK, tf.float32)[..., None]
     pitches = is_onset * tf.one_hot(onsets.pitch, NUM_PITCHES)
     programs = is_onset * tf.one_hot(onsets.program, NUM_PROGRAMS)
-    if num_queries == 1:
-        return functools.partial(_compare_all, onsets, pitches, programs)
     # The onsets of a time are neighbours in this order, and so are those of a program among them.
     key = onsets.tick * NUM_PROGRAMS + onsets.program
     order = tf.argsort(key, axis=1)
@@ -180,27 +190,14 @@ def _finder(onsets: Onsets, num_queries: int) -> Finder:
         count = tf.gather(before, end, batch_dims=1) - tf.gather(before, first, batch_dims=1)
         return tf.minimum(count, 1.0)
 
-    def find(tick: tf.Tensor, program: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def began(tick: tf.Tensor, program: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         first_key = tick * NUM_PROGRAMS
         return (
             between(pitches_before, first_key + program, 1),
             between(programs_before, first_key, NUM_PROGRAMS),
         )
 
-    return find
-
-
-def _compare_all(
-    onsets: Onsets, pitches: tf.Tensor, programs: tf.Tensor, tick: tf.Tensor, program: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Finds onsets for one query per piece, by comparing it with each of them."""
-    began = onsets.tick == tick  # (B, C)
-    began_of_program = began & (onsets.program == program)
-
-    def any_of(which: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-        return tf.minimum(tf.matmul(tf.cast(which, tf.float32)[:, None], table), 1.0)
-
-    return any_of(began_of_program, pitches), any_of(began, programs)
+    return Lookup(began, had_onset)
 
 
 def _ring_of(onsets: Onsets) -> tf.Tensor:
@@ -251,4 +248,5 @@ class MeterHead(keras.layers.Layer):
         )
 
     def call(self, x: tf.Tensor, features: Features, onsets: Onsets) -> tf.Tensor:
-        return meter_logits(x, features, onsets, self.meter_kernel.value, self.meter_bias.value)
+        weights = self.meter_kernel.value, self.meter_bias.value
+        return meter_logits(x, features, lookup_in(onsets), *weights)
