@@ -1,5 +1,7 @@
 """How the demo model was made, and how near its music comes to real music; prints tables.
 
+    python benchmarks/demo.py calm SONGS CALM_SONGS -d DATA
+                                                   copies songs that are neither dense nor drones
     python benchmarks/demo.py pack MODEL -t TEST   puts a trained model into midinet/demo
     python benchmarks/demo.py judge -d DATA -t TEST
                                                    compares what it composes with the test songs
@@ -48,6 +50,7 @@ from midinet.model.music_transformer import (
     open_model,
 )
 from midinet.report import comparison
+from midinet.report.metrics import hanging_share, notes_per_second
 from midinet.report.quoting import PassageIndex
 from midinet.training.devices import BatchSharding
 from midinet.training.loop import batches_for
@@ -57,6 +60,29 @@ from midinet.training.steps import Steps
 LENGTH = 1500  # tokens per piece
 NUM_PIECES = 32
 PIECES_AT_ONCE = 8  # which share a tempo
+
+# Of the songs in the last epochs of training.
+MAX_NOTES_PER_SECOND = 20
+MAX_HANGING_SHARE = 0.1  # of their melodic time lies in notes over 4 s
+
+
+def copy_calm_songs(corpus: Corpus, songs: Path, target: Path) -> None:
+    """Copies the files of a data set's songs that are calm, for the last epochs of training.
+
+    Args:
+        corpus: the data set.
+        songs: the folder of its MIDI files.
+        target: the folder to make.
+    """
+    count = 0
+    for index, name in enumerate(corpus.names):
+        notes = tokens_to_notes(corpus.song(index), corpus.codec.drum_program)
+        hanging = hanging_share(notes)
+        if notes_per_second(notes) <= MAX_NOTES_PER_SECOND and not hanging > MAX_HANGING_SHARE:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(songs / name, target / name)
+            count += 1
+    print(f"{count} of {len(corpus)} songs are in {target}")
 
 
 def test_loss(model: MusicTransformer, corpus: Corpus) -> MetricSums:
@@ -203,26 +229,36 @@ def settings_of(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["pack", "judge"])
-    parser.add_argument("model", nargs="?", default=DEMO_MODEL, type=Path, help="a model's folder")
+    parser.add_argument("what", choices=["calm", "pack", "judge"])
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        help="a model (default: the demo); for calm the songs, and the folder to make",
+    )
     parser.add_argument("-d", "--dataset", help="the data set of its training, to judge")
-    parser.add_argument("-t", "--test", required=True, help="a data set of test songs")
+    parser.add_argument("-t", "--test", help="a data set of test songs")
     parser.add_argument(
         "--settings", nargs="*", metavar="K,T,P,V,R,N", help="instead of the defaults"
     )
     options = parser.parse_args()
+    needed = {"calm": ["dataset"], "pack": ["test"], "judge": ["dataset", "test"]}
+    if missing := [n for n in needed[options.what] if getattr(options, n) is None]:
+        parser.error(f"{options.what} needs --{' and --'.join(missing)}")
+    if options.what == "calm":
+        copy_calm_songs(open_corpus(options.dataset), *options.folders)
+        return 0
+    model = options.folders[0] if options.folders else DEMO_MODEL
     test = open_corpus(options.test)
     if options.what == "pack":
-        pack(options.model, test)
-    elif options.dataset is None:
-        parser.error("judge needs -d")
+        pack(model, test)
     else:
         variants = {"model": SamplingSettings.of(STATE_FREEDOM)}
         if options.settings:
             variants = {
                 text: settings_of(*map(float, text.split(","))) for text in options.settings
             }
-        judge(options.model, open_corpus(options.dataset), test, variants)
+        judge(model, open_corpus(options.dataset), test, variants)
     return 0
 
 

@@ -5,7 +5,7 @@ encoder's order of events at one time fixes where among the others each of them 
 which of them are still to come follows from the last event.
 
 Axes: B pieces, G at least as many as there are times with kept events, M at least as many as there
-are kept events at any one time.
+are kept events at any one time, H at least as many as there are moments with a harmony.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from midinet.codec.vocabulary import (
     VELOCITY,
     VELOCITY_STEP,
 )
+from midinet.generation.harmony import MOMENT_MS, fitness
 from midinet.midi.notes import Notes
 from midinet.model.music_state import NEVER, MusicState
 
 # The tables have few sizes, because the loop is compiled anew for each.
-_MIN_TIMES, _MIN_EVENTS = 64, 8
+_MIN_TIMES, _MIN_EVENTS, _MIN_MOMENTS = 64, 8, 1024
 _NOTHING = -1  # in place of a program where a time has fewer than M events
 
 
@@ -43,6 +44,7 @@ class KeptEvents(NamedTuple):
             NOTE_OFF, or 128 + pitch of a NOTE_ON; velocity level of a NOTE_ON, or 0.
         is_kept: `(128,)` bool: the programs that have kept events.
         end: the last time, at which the piece ends.
+        fits: `(H, 12)` float32: how well each pitch class fits the kept notes; see harmony.
     """
 
     times: tf.Tensor
@@ -51,6 +53,7 @@ class KeptEvents(NamedTuple):
     levels: tf.Tensor
     is_kept: tf.Tensor
     end: tf.Tensor
+    fits: tf.Tensor
 
 
 class Due(NamedTuple):
@@ -98,6 +101,8 @@ def to_kept_events(notes: Notes, drum_program: int | None) -> KeptEvents:
     tables = np.full((3, *shape), _NOTHING, np.int32)
     for table, row in zip(tables, rows, strict=True):
         table[group[order], column] = row[order]
+    fits = fitness(notes)
+    fits = np.pad(fits, ((0, _at_least(_MIN_MOMENTS, len(fits)) - len(fits)), (0, 0)))
     is_kept = np.zeros(NUM_PROGRAMS, bool)
     is_kept[program] = True
     return KeptEvents(
@@ -107,6 +112,7 @@ def to_kept_events(notes: Notes, drum_program: int | None) -> KeptEvents:
         levels=tf.constant(tables[2]),
         is_kept=tf.constant(is_kept),
         end=tf.constant(times[-1].astype(np.int32)),
+        fits=tf.constant(fits),
     )
 
 
@@ -150,6 +156,11 @@ def due_events(kept: KeptEvents, music: MusicState, position: tf.Tensor, ranks: 
         time_limit=tf.minimum(later, kept.end),
         is_last_time=music.now >= kept.end,
     )
+
+
+def fits_now(kept: KeptEvents, music: MusicState) -> tf.Tensor:
+    """`(B, 12)`: how well each pitch class fits the kept notes now."""
+    return tf.gather(kept.fits, music.now * STEP_MS // MOMENT_MS)
 
 
 def may_start_kept_note(level: tf.Tensor, due: Due) -> tf.Tensor:

@@ -39,7 +39,8 @@ from midinet.generation.grammar import (
     mask_logits,
     state_after_prompts,
 )
-from midinet.generation.kept_events import KeptEvents
+from midinet.generation.harmony import prefer_fitting
+from midinet.generation.kept_events import KeptEvents, fits_now
 from midinet.generation.onset_ring import OnsetRing, ring_of
 from midinet.generation.rule_tensors import RuleTensors, to_tensors
 from midinet.generation.settings import GrammarRules, SamplingSettings
@@ -344,6 +345,9 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
                 logits = tf.clip_by_value(logits, -_HUGE, _HUGE)
                 is_melodic = state.music.program != rules.drum_program
                 logits = discourage_frequent(logits, state.pitch_shares, is_melodic, variety)
+                if rules.kept is not None:
+                    fits = fits_now(rules.kept, state.music)
+                    logits = prefer_fitting(logits, fits, is_melodic)
                 logits = mask_logits(logits, state, rules)
             logits = with_temperature_within(TIME_SHIFT, logits, timing)
             token = sample_token(logits, top_k, temperature, top_p, uniform[i])
