@@ -5,9 +5,9 @@
     python benchmarks/demo.py pack MODEL -t TEST   puts a trained model into midinet/demo
     python benchmarks/demo.py judge -d DATA -t TEST
                                                    compares what it composes with the test songs
-    python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1,0,1,0 16,0.9,1,10,0.7,6
+    python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1,0,0,1,0
                                                    another model, other top-k, temperature, top-p,
-                                                   variety, timing, number of instruments
+                                                   min-p, variety, timing, number of instruments
 
 DATA is the data set that the model was trained on, TEST one of songs that no model is trained or
 chosen on. `pack` halves the weights' precision and shows what that does to the loss on TEST.
@@ -218,13 +218,16 @@ def settings_of(
     top_k: float,
     temperature: float,
     top_p: float,
+    min_p: float,
     variety: float,
     timing: float,
     max_programs: float,
 ) -> SamplingSettings:
     """The settings to compose with; `max_programs` 0: any number of instruments."""
     most = int(max_programs) or None
-    return SamplingSettings.of(Freedom(int(top_k), temperature, top_p, variety, timing, most))
+    return SamplingSettings.of(
+        Freedom(int(top_k), temperature, top_p, min_p, variety, timing, most)
+    )
 
 
 def main() -> int:
@@ -239,7 +242,7 @@ def main() -> int:
     parser.add_argument("-d", "--dataset", help="the data set of its training, to judge")
     parser.add_argument("-t", "--test", help="a data set of test songs")
     parser.add_argument(
-        "--settings", nargs="*", metavar="K,T,P,V,R,N", help="instead of the defaults"
+        "--settings", nargs="*", metavar="K,T,P,M,V,R,N", help="instead of the defaults"
     )
     options = parser.parse_args()
     needed = {"calm": ["dataset"], "pack": ["test"], "judge": ["dataset", "test"]}

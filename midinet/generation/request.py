@@ -92,7 +92,7 @@ class Request:
     full_length: bool
     temperature: float | None
     top_p: float | None
-    variety: float | None
+    min_p: float | None
     seed: int
     num: int
     instruments: str | None

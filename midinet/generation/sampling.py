@@ -160,7 +160,8 @@ def stream(
 
 def _numbers(settings: SamplingSettings) -> list[float]:
     """Those of the settings that a compiled loop takes as tensors."""
-    return [settings.temperature, settings.top_p, settings.variety, settings.timing]
+    names = ("temperature", "top_p", "min_p", "variety", "timing")
+    return [getattr(settings, name) for name in names]
 
 
 class _Window:
@@ -330,7 +331,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         `numbers` holds what `_numbers` returns, and `tempos` what `Beats.changes` returns.
         """
         weights = slice_relative_embeddings(weights, C)
-        temperature, top_p, variety, timing = tf.unstack(numbers)
+        temperature, top_p, min_p, variety, timing = tf.unstack(numbers)
 
         def body(
             i: tf.Tensor, made: tf.Tensor, token: tf.Tensor, caches: Caches, state: State
@@ -350,7 +351,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
                     logits = prefer_fitting(logits, fits, is_melodic)
                 logits = mask_logits(logits, state, rules)
             logits = with_temperature_within(TIME_SHIFT, logits, timing)
-            token = sample_token(logits, top_k, temperature, top_p, uniform[i])
+            token = sample_token(logits, top_k, temperature, top_p, min_p, uniform[i])
             if has_rules:
                 state = advance(state, token, rules)
             elif weights.state:

@@ -65,22 +65,24 @@ class GrammarRules:
 
 
 class Freedom(NamedTuple):
-    """How freely tokens are chosen: five of the SamplingSettings, and one of the rules."""
+    """How freely tokens are chosen: six of the SamplingSettings, and one of the rules."""
 
     top_k: int
     temperature: float
     top_p: float
+    min_p: float
     variety: float
     timing: float
     max_programs: int | None  # in a piece from nothing; see GrammarRules
 
 
 # Found by composing with a small model and comparing the pieces with real music: with less of
-# `variety` and of temperature it gets stuck on one pitch, and with no limit instruments crowd.
+# variety and of temperature it gets stuck on one pitch, with less of min-p nothing is repeated as
+# it was, and with no limit instruments crowd.
 # midinet/demo/README.md has the table.
-STATE_FREEDOM = Freedom(16, 1.0, 1.0, 20.0, 0.7, 8)
+STATE_FREEDOM = Freedom(32, 1.3, 1.0, 0.06, 40.0, 0.6, 8)
 # For models that do not hear the state of the music, which lose their way more easily.
-PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, 1.0, None)
+PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, 0.0, 1.0, None)
 
 
 def default_freedom(hears_state: bool) -> Freedom:
@@ -90,12 +92,16 @@ def default_freedom(hears_state: bool) -> Freedom:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are sampled. The order is variety, grammar, timing, temperature, top-k, top-p.
+    """How tokens are sampled. The order is variety, grammar, timing, min-p, temperature, top-k,
+    top-p.
 
     Attributes:
         top_k: choose among this many likeliest tokens; 1 always takes the likeliest.
         temperature: above 1 more surprising, below 1 more predictable.
         top_p: choose among the likeliest tokens that together have this probability.
+        min_p: choose among the tokens that have at least this share of the likeliest one's
+            probability, before the temperature changes it: where the model is sure it is followed,
+            and where it is not it is free.
         variety: how much less likely a pitch becomes that makes more than 0.3 of the melody, in
             nats per unit of its share. Only where there are rules.
         timing: multiplies the temperature where it is chosen how much time passes, once it is
@@ -112,6 +118,7 @@ class SamplingSettings:
     top_k: int = PLAIN_FREEDOM.top_k
     temperature: float = PLAIN_FREEDOM.temperature
     top_p: float = PLAIN_FREEDOM.top_p
+    min_p: float = PLAIN_FREEDOM.min_p
     variety: float = PLAIN_FREEDOM.variety
     timing: float = PLAIN_FREEDOM.timing
     seed: int = 0
@@ -144,6 +151,8 @@ class SamplingSettings:
             raise OptionError(f"timing is {self.timing:g}: it must be above 0")
         if not 0 < self.top_p <= 1:
             raise OptionError(f"top_p is {self.top_p:g}: it must be above 0 and at most 1")
+        if not 0 <= self.min_p <= 1:
+            raise OptionError(f"min_p is {self.min_p:g}: it must be 0 (none) to 1")
         if not 0 <= self.variety <= MAX_VARIETY:
             raise OptionError(
                 f"variety is {self.variety:g}: it must be 0 (none) to {MAX_VARIETY:g}"

@@ -1,4 +1,4 @@
-"""Choosing a token by its logits: temperature, top-k and top-p, inside the compiled loop.
+"""Choosing a token by its logits: temperature, top-k, top-p and min-p, in the compiled loop.
 
 Axes: B pieces, V vocabulary.
 """
@@ -32,7 +32,12 @@ def with_temperature_within(
 
 
 def sample_token(
-    logits: tf.Tensor, top_k: int, temperature: tf.Tensor, top_p: tf.Tensor, uniform: tf.Tensor
+    logits: tf.Tensor,
+    top_k: int,
+    temperature: tf.Tensor,
+    top_p: tf.Tensor,
+    min_p: tf.Tensor,
+    uniform: tf.Tensor,
 ) -> tf.Tensor:
     """Samples a token for each row of logits `(B, V)`, where forbidden tokens have -inf.
 
@@ -44,12 +49,13 @@ def sample_token(
     Returns:
         `(B,)` int32.
 
-    Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p).
+    Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p); Nguyen et al. 2024 (min-p).
     """
     tokens = _argsort_descending(logits)[:, :top_k]
     likeliest = tf.gather(logits, tokens, batch_dims=1)
     # The most likely token has weight 1, the others less; -inf becomes 0.
-    weights = tf.exp((likeliest - likeliest[:, :1]) / temperature)
+    below = likeliest - likeliest[:, :1]
+    weights = tf.where(tf.exp(below) >= min_p, tf.exp(below / temperature), 0.0)
     before = tf.cumsum(weights, axis=1, exclusive=True)
     # The most likely tokens up to and including the one that reaches top_p.
     kept = tf.where(before < top_p * tf.reduce_sum(weights, axis=1, keepdims=True), weights, 0.0)

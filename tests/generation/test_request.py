@@ -25,7 +25,7 @@ DEFAULTS = {
     "full_length": False,
     "temperature": None,
     "top_p": None,
-    "variety": None,
+    "min_p": None,
     "seed": 3,
     "num": 1,
     "instruments": None,
@@ -105,15 +105,15 @@ def test_the_default_freedom_suits_the_model():
     def freedom(hears_state, **options):
         request = Request(**{**DEFAULTS, **options})
         settings = request.settings_for(CodecSettings(), NOTHING, hears_state)
-        names = ("top_k", "temperature", "top_p", "variety", "timing")
+        names = ("top_k", "temperature", "top_p", "min_p", "variety", "timing")
         return *(getattr(settings, name) for name in names), settings.rules.max_programs
 
     assert freedom(True) == STATE_FREEDOM
-    assert freedom(False) == PLAIN_FREEDOM == (8, 1.0, 1.0, 0.0, 1.0, None)
+    assert freedom(False) == PLAIN_FREEDOM == (8, 1.0, 1.0, 0.0, 0.0, 1.0, None)
     assert freedom(True, top_k=3, temperature=0.9)[:3] == (3, 0.9, STATE_FREEDOM.top_p)
-    assert freedom(False, variety=3.0) == (8, 1.0, 1.0, 3.0, 1.0, None)
+    assert freedom(False, min_p=0.5) == (8, 1.0, 1.0, 0.5, 0.0, 1.0, None)
     assert freedom(True, max_instruments=3)[-1] == 3
-    with pytest.raises(OptionError, match="variety is -1: it must be 0"):
-        Request(**{**DEFAULTS, "variety": -1.0})
+    with pytest.raises(OptionError, match="min_p is -1: it must be 0"):
+        Request(**{**DEFAULTS, "min_p": -1.0})
     with pytest.raises(OptionError, match="top_p is 2"):
         Request(**{**DEFAULTS, "top_p": 2.0})

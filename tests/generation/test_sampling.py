@@ -120,14 +120,16 @@ class Recorder:
         def run(  # noqa: PLR0913  (the parameters of the loop that it replaces)
             weights, caches, token, state, rules, position, count, uniform, numbers, tempos
         ):
-            temperature, top_p, *_ = tf.unstack(numbers)
+            temperature, top_p, min_p, *_ = tf.unstack(numbers)
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
                 features = music_state.features(state.music, pulse_at(state.music.now, tempos))
                 logits, caches = self.step(weights, caches, token, position + i, features)
                 self.calls.append((int(position) + i, features, logits.numpy()))
                 logits = grammar.mask_logits(logits, state, rules) if has_rules else logits
-                token = self.choose(logits, top_k, temperature, top_p, tf.constant(uniform[i]))
+                token = self.choose(
+                    logits, top_k, temperature, top_p, min_p, tf.constant(uniform[i])
+                )
                 state = grammar.advance(state, token, rules)
                 made[i] = token
             return tf.constant(made), token, caches, state
@@ -245,11 +247,12 @@ def test_the_likeliest_token_comes_first_and_the_first_of_equals(seed):
 choose = tf.function(token_choice.sample_token, jit_compile=True)
 
 
-def draw(logits, num, top_k, temperature, top_p):
+def draw(logits, num, top_k, temperature, top_p, min_p):
     """How often each token comes, for uniform numbers that are evenly spread."""
     logits = tf.tile(tf.constant([logits], tf.float32), (num, 1))
     uniform = tf.constant((np.arange(num) + 0.5) / num, tf.float32)
-    drawn = choose(logits, top_k, tf.constant(temperature), tf.constant(top_p), uniform)
+    numbers = map(tf.constant, (temperature, top_p, min_p))
+    drawn = choose(logits, top_k, *numbers, uniform)
     return np.bincount(drawn, minlength=logits.shape[1]) / num
 
 
@@ -257,28 +260,32 @@ FIVE = np.log([0.1, 0.4, 0.2, 0.0, 0.3], where=[1, 1, 1, 0, 1], out=np.full(5, -
 
 
 @pytest.mark.parametrize(
-    ("top_k", "temperature", "top_p", "expected"),
+    ("top_k", "temperature", "top_p", "min_p", "expected"),
     [
-        (5, 1.0, 1.0, [0.1, 0.4, 0.2, 0, 0.3]),
-        (1, 1.0, 1.0, [0, 1, 0, 0, 0]),
-        (2, 1.0, 1.0, [0, 4 / 7, 0, 0, 3 / 7]),
-        (5, 0.5, 1.0, [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0, 0.09 / 0.3]),
-        (5, 1.0, 0.3, [0, 1, 0, 0, 0]),
-        (5, 1.0, 0.6, [0, 4 / 7, 0, 0, 3 / 7]),
-        (3, 1.0, 0.8, [0, 4 / 9, 2 / 9, 0, 3 / 9]),  # of the three, two have 7/9
-        (5, 0.5, 0.8, [0, 0.64, 0, 0, 0.36]),  # temperature comes before top-p: 25/30
+        (5, 1.0, 1.0, 0.0, [0.1, 0.4, 0.2, 0, 0.3]),
+        (5, 1.0, 1.0, 0.45, [0, 4 / 9, 2 / 9, 0, 3 / 9]),
+        (5, 2.0, 1.0, 0.7, [0, 2 / (2 + 3**0.5), 0, 0, 3**0.5 / (2 + 3**0.5)]),  # before T
+        (5, 1.0, 1.0, 1.0, [0, 1, 0, 0, 0]),
+        (1, 1.0, 1.0, 0.0, [0, 1, 0, 0, 0]),
+        (2, 1.0, 1.0, 0.0, [0, 4 / 7, 0, 0, 3 / 7]),
+        (5, 0.5, 1.0, 0.0, [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0, 0.09 / 0.3]),
+        (5, 1.0, 0.3, 0.0, [0, 1, 0, 0, 0]),
+        (5, 1.0, 0.6, 0.0, [0, 4 / 7, 0, 0, 3 / 7]),
+        (3, 1.0, 0.8, 0.0, [0, 4 / 9, 2 / 9, 0, 3 / 9]),  # of the three, two have 7/9
+        (5, 0.5, 0.8, 0.0, [0, 0.64, 0, 0, 0.36]),  # temperature comes before top-p: 25/30
     ],
 )
 def test_tokens_come_as_often_as_the_filtered_distribution_says(
-    top_k, temperature, top_p, expected
+    top_k, temperature, top_p, min_p, expected
 ):
-    np.testing.assert_allclose(draw(FIVE, 9000, top_k, temperature, top_p), expected, atol=3e-4)
+    drawn = draw(FIVE, 9000, top_k, temperature, top_p, min_p)
+    np.testing.assert_allclose(drawn, expected, atol=3e-4)
 
 
 def test_forbidden_tokens_never_come_even_for_the_largest_uniform_number():
     logits = tf.constant([[0.0, -np.inf, 0.1, -np.inf]])
     for uniform in (0.0, np.nextafter(np.float32(1), np.float32(0))):
-        token = choose(logits, 4, 1.0, 1.0, tf.constant([uniform]))
+        token = choose(logits, 4, 1.0, 1.0, 0.0, tf.constant([uniform]))
         assert int(token[0]) in (0, 2)
 
 
