@@ -18,6 +18,7 @@ from midinet.generation.commands import command_for
 from midinet.generation.costs import describe_cost
 from midinet.generation.kept_events import to_kept_events
 from midinet.generation.pieces import Piece, to_notes
+from midinet.generation.piecewise import stream_pieces
 from midinet.generation.prompts import Prompt, time_ms
 from midinet.generation.request import Limit, Request
 from midinet.generation.settings import GrammarRules, SamplingSettings
@@ -126,7 +127,7 @@ def _compose(
             bar_format=_BAR if total else _BAR_WITHOUT_TOTAL,
             disable=not request.progress,
         ) as bar:
-            for part in sampling.stream(
+            for part in stream_pieces(
                 model,
                 prompts,
                 limit.tokens,

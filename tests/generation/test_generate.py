@@ -25,7 +25,7 @@ from midinet.errors import (
     OptionError,
 )
 from midinet.generation import generate as generation
-from midinet.generation import sampling
+from midinet.generation import piecewise, sampling
 from midinet.generation.generate import generate
 from midinet.generation.prompts import SeedLength
 from midinet.midi.reader import read_midi
@@ -268,6 +268,7 @@ def test_a_piece_that_has_ended_is_not_waited_for(compose, monkeypatch):
             yield made
 
     parts = []
+    monkeypatch.setattr(piecewise, "_SMALL_BYTES", 0)  # so that both come from one stream
     monkeypatch.setattr(sampling, "stream", two)
     compose(num=2, seconds=5)
     assert len(parts) == 2  # 2.5 seconds each

@@ -1,0 +1,50 @@
+"""Pieces are the same whether they are composed together or each on its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from midinet.codec.vocabulary import DRUM_PROGRAM, PAD
+from midinet.generation import piecewise, sampling
+from midinet.generation.settings import GrammarRules, SamplingSettings
+from midinet.midi.tempo_map import TempoMap
+from tests.generation.test_sampling import NOTHING, make_model
+
+
+@pytest.mark.parametrize("may_end", [False, True])
+def test_pieces_are_the_same_together_and_each_on_its_own(monkeypatch, may_end):
+    model = make_model(48, hears_state=True)
+    # Percussion alone may end at any time: here some pieces do so long before the others.
+    bias = model.weights_by_name()["logits/bias"].numpy()
+    bias[PAD] += 2
+    model.weights_by_name()["logits/bias"].assign(bias)
+    rules = GrammarRules(programs=(DRUM_PROGRAM,) if may_end else None, may_end=may_end)
+    settings = SamplingSettings(8, seed=5, rules=rules)
+    sizes, batches = [], []
+    stream = sampling.stream
+
+    def watched(model, prompts, *arguments, **options):
+        batches.append(len(prompts))
+        return stream(model, prompts, *arguments, **options)
+
+    monkeypatch.setattr(sampling, "stream", watched)
+    made = []
+    for small_bytes in (1 << 30, 0):
+        monkeypatch.setattr(piecewise, "_SMALL_BYTES", small_bytes)
+        metronomes = [TempoMap.constant(120)] * 3
+        parts = list(
+            piecewise.stream_pieces(
+                model, [NOTHING] * 3, 300, settings=settings, metronomes=metronomes
+            )
+        )
+        sizes.append([part.shape for part in parts])
+        made.append(np.concatenate(parts, axis=1))
+    assert batches == [1, 1, 1, 3]
+    assert sizes[0] == sizes[1]
+    np.testing.assert_array_equal(*made)
+    lengths = [len(sampling.trim_at_pad(piece)) for piece in made[0]]
+    if may_end:
+        assert min(lengths) + 24 < max(lengths) < 300
+    else:
+        assert lengths == [300] * 3
