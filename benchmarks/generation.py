@@ -3,6 +3,7 @@
     python benchmarks/generation.py            all of it, some minutes
     python benchmarks/generation.py steps      a token's time at several batches and contexts
     python benchmarks/generation.py rules      what the grammar costs, and what --accompany adds
+    python benchmarks/generation.py pieces     several pieces at once, as generate.py makes them
     python benchmarks/generation.py long       2,500 tokens behind a seed of 512
     python benchmarks/generation.py process    generate.py as a whole, cold
 
@@ -35,9 +36,11 @@ from midinet.generation import sampling  # noqa: E402
 from midinet.generation.grammar import initial_state  # noqa: E402
 from midinet.generation.kept_events import KeptEvents, to_kept_events  # noqa: E402
 from midinet.generation.onset_ring import ring_of  # noqa: E402
+from midinet.generation.piecewise import stream_pieces  # noqa: E402
 from midinet.generation.rule_tensors import to_tensors  # noqa: E402
 from midinet.generation.settings import GrammarRules, SamplingSettings  # noqa: E402
 from midinet.midi.notes import Notes  # noqa: E402
+from midinet.midi.tempo_map import TempoMap  # noqa: E402
 from midinet.model.meter import Onsets  # noqa: E402
 from midinet.model.music_state import NO_TICK  # noqa: E402
 from midinet.model.music_transformer import MusicTransformer, build_model, save_model  # noqa: E402
@@ -174,6 +177,29 @@ def kept_part() -> Notes:
     return Notes(start, start + 200, program, pitch, velocity, np.zeros(len(start), bool))
 
 
+def show_pieces() -> None:
+    """Tokens per second of several pieces, with the small model of the demo and at full size."""
+    small = Parameters.load(ROOT / "parameters_small.json")
+    print("| model | pieces | tokens/s | times those of one |")
+    print("|---|---|---|---|")
+    settings = SamplingSettings(rules=GrammarRules(may_end=False))
+    for name, parameters in (("small", small), ("default", Parameters())):
+        model = build_model(parameters, hears_state=True)
+
+        def speed(B: int, model: MusicTransformer = model) -> float:
+            metronomes = [TempoMap.constant(120)] * B
+            nothing = [np.empty(0, np.uint16)] * B
+            # The first part compiles; the second does not.
+            parts = stream_pieces(model, nothing, 512, settings=settings, metronomes=metronomes)
+            next(parts)
+            return B * sampling.CALL_TOKENS / timed(lambda: next(parts))
+
+        speeds = np.array([[speed(B) for B in (1, 4, 16)] for _ in range(3)])
+        for B, column in zip((1, 4, 16), speeds.T, strict=True):
+            times = np.median(column / speeds[:, 0])
+            print(f"| {name} | {B} | {np.median(column):.0f} | {times:.2f} |", flush=True)
+
+
 def show_long() -> None:
     """A whole long piece, with compiling and refills."""
     model = build_model(Parameters())
@@ -229,6 +255,7 @@ if __name__ == "__main__":
     parts = {
         "steps": show_steps,
         "rules": show_rules,
+        "pieces": show_pieces,
         "long": show_long,
         "process": show_process,
     }
