@@ -113,7 +113,12 @@ def current_values(tokens: Tokens, kind: TokenRange, initial: int) -> np.ndarray
 
     Before the first token of that kind, `initial` is current.
     """
-    index = np.where(kind.holds(tokens), np.arange(tokens.shape[-1]), -1)
-    index = np.maximum.accumulate(index, axis=-1)
-    values = np.take_along_axis(tokens, index, axis=-1) - kind.first
-    return np.where(index < 0, initial, values)
+    is_new = kind.holds(tokens)
+    starts = is_new.copy()  # of the runs of one value; each row begins one
+    starts[..., :1] = True
+    start = np.flatnonzero(starts)
+    values = np.where(is_new.ravel()[start], tokens.ravel()[start] - kind.first, initial)
+    lengths = np.empty_like(start)
+    lengths[:-1] = start[1:] - start[:-1]
+    lengths[-1:] = tokens.size - start[-1:]
+    return values.repeat(lengths).reshape(tokens.shape)
