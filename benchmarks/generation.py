@@ -106,7 +106,7 @@ def time_steps(
             tf.constant(context - TOKENS),
             tf.constant(count),
             tf.constant(uniform),
-            tf.constant([1.0, 1.0, 0.0, 1.0]),
+            tf.constant(sampling._numbers(SamplingSettings()), tf.float32),
             tf.zeros((3, B, 1), tf.float64),
         )[0]
         made.numpy()
