@@ -77,10 +77,10 @@ class Freedom(NamedTuple):
 
 
 # Found by composing with a small model and comparing the pieces with real music: with less of
-# variety and of temperature it gets stuck on one pitch, with less of min-p nothing is repeated as
-# it was, and with no limit instruments crowd.
+# variety and of temperature it gets stuck on one pitch, with more of min-p many pieces have one
+# instrument alone, and with no limit instruments crowd.
 # midinet/demo/README.md has the table.
-STATE_FREEDOM = Freedom(32, 1.3, 1.0, 0.06, 40.0, 0.6, 8)
+STATE_FREEDOM = Freedom(16, 1.0, 1.0, 0.0, 40.0, 0.6, 8)
 # For models that do not hear the state of the music, which lose their way more easily.
 PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, 0.0, 1.0, None)
 
