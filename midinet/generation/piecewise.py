@@ -25,7 +25,7 @@ from midinet.midi.tempo_map import TempoMap
 _SMALL_BYTES = 8 << 20  # weights of a model that pieces share no better than the caches do
 
 
-def stream_pieces(  # those of sampling.stream
+def stream_pieces(  # with the parameters of sampling.stream
     model: sampling.Decoder,
     prompts: Sequence[np.ndarray],
     length: int,
