@@ -91,7 +91,8 @@ def test_runs_from_top_to_bottom(notebook, folder):
     fill_in(notebook, "MIDI_FOLDER", r"old songs\by me")
     fill_in(notebook, "PRIMER", r".\old songs\by me\song 01.mid")
     training = notebook.cells.index(find(notebook, "midinet.train("))
-    more = nbformat.v4.new_code_cell("EPOCHS = 2"), notebook.cells[training].copy()
+    again = nbformat.v4.new_code_cell(notebook.cells[training].source)
+    more = nbformat.v4.new_code_cell("EPOCHS = 2"), again
     notebook.cells[training + 1 : training + 1] = more
     run(notebook, folder)
 
