@@ -39,7 +39,7 @@ from midinet.data.habits import Habits
 from midinet.generation.generate import DEMO_MODEL
 from midinet.generation.pieces import to_notes
 from midinet.generation.sampling import compose
-from midinet.generation.settings import STATE_FREEDOM, Freedom, GrammarRules, SamplingSettings
+from midinet.generation.settings import STATE_FREEDOM, GrammarRules, SamplingSettings
 from midinet.midi.notes import Notes
 from midinet.midi.tempo_map import TempoMap
 from midinet.model.music_transformer import (
@@ -226,7 +226,15 @@ def settings_of(
     """The settings to compose with; `max_programs` 0: any number of instruments."""
     most = int(max_programs) or None
     return SamplingSettings.of(
-        Freedom(int(top_k), temperature, top_p, min_p, variety, timing, most)
+        STATE_FREEDOM._replace(
+            top_k=int(top_k),
+            temperature=temperature,
+            top_p=top_p,
+            min_p=min_p,
+            variety=variety,
+            timing=timing,
+            max_programs=most,
+        )
     )
 
 

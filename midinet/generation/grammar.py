@@ -353,7 +353,7 @@ def may_change_program(
 
 def may_end_piece(state: State, rules: RuleTensors, due: Due | None) -> tf.Tensor:
     """`(B, 1)`: after an event, when no note sounds; with kept events when they have all come."""
-    may_end = rules.may_end
+    may_end = rules.may_end & (state.music.now >= rules.earliest_end)
     if due is not None:
         may_end = due.is_last_time & ~tf.reduce_any(due.programs, axis=1)
     is_still = tf.reduce_min(state.music.oldest_onsets, axis=1) == NEVER

@@ -156,7 +156,7 @@ class Request:
     def _with_freedom(self, freedom: Freedom) -> SamplingSettings:
         """The settings, with these values where the caller gives none."""
         defaults = freedom._asdict()
-        del defaults["max_programs"]  # which is a rule
+        del defaults["max_programs"], defaults["earliest_end_ms"]  # which are rules
         given = {name: getattr(self, name, None) for name in defaults}
         values = defaults | {n: v for n, v in given.items() if v is not None}
         return dataclasses.replace(self._settings, **values)
@@ -189,6 +189,8 @@ class Request:
         if len(kept_programs) == NUM_PROGRAMS:
             raise OptionError("keep: all instruments are kept, so that none is left to join them")
         rules = settings.rules or GrammarRules()
+        if not prompt.name:
+            rules = dataclasses.replace(rules, earliest_end_ms=freedom.earliest_end_ms)
         if habits is not None:
             if self.max_note is not None:
                 habits = habits._replace(longest_note_ms=(rules.max_note_ms,) * NUM_PROGRAMS)

@@ -21,6 +21,7 @@ class RuleTensors(NamedTuple):
     max_note: tf.Tensor  # (128,) of each program
     max_voices: tf.Tensor  # (128,) of each program
     may_end: tf.Tensor
+    earliest_end: tf.Tensor
     in_order: tf.Tensor
     drum_program: tf.Tensor  # -1: no percussion
     kept: KeptEvents | None = None  # what the piece must have; it then ends with the last of it
@@ -59,6 +60,7 @@ def to_tensors(
         tf.constant(_longest_notes(rules)),
         tf.constant(voices, tf.int32),
         tf.constant(rules.may_end),
+        tf.constant(rules.earliest_end_ms // STEP_MS),
         tf.constant(in_order),
         tf.constant(-1 if drum_program is None else drum_program),
         kept,

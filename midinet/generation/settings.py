@@ -28,6 +28,7 @@ class GrammarRules:
         habits: how long the notes of each instrument may be besides, and how many of them may sound
             at once; None: no such limits.
         may_end: whether a piece may end by itself.
+        earliest_end_ms: when it may do so, in milliseconds from the beginning.
 
     Raises:
         OptionError: a value is impossible.
@@ -38,6 +39,7 @@ class GrammarRules:
     max_note_ms: int = 20_000
     may_end: bool = True
     max_programs: int | None = None
+    earliest_end_ms: int = 0
     habits: Habits | None = None
 
     @property
@@ -65,7 +67,7 @@ class GrammarRules:
 
 
 class Freedom(NamedTuple):
-    """How freely tokens are chosen: six of the SamplingSettings, and one of the rules."""
+    """How freely tokens are chosen: six of the SamplingSettings, and two of the rules."""
 
     top_k: int
     temperature: float
@@ -74,15 +76,16 @@ class Freedom(NamedTuple):
     variety: float
     timing: float
     max_programs: int | None  # in a piece from nothing; see GrammarRules
+    earliest_end_ms: int  # likewise
 
 
 # Found by composing with a small model and comparing the pieces with real music: with less of
 # variety and of temperature it gets stuck on one pitch, with more of min-p many pieces have one
 # instrument alone, and with no limit instruments crowd.
 # midinet/demo/README.md has the table.
-STATE_FREEDOM = Freedom(16, 1.0, 1.0, 0.0, 40.0, 0.6, 8)
+STATE_FREEDOM = Freedom(16, 1.0, 1.0, 0.0, 40.0, 0.6, 8, 20_000)
 # For models that do not hear the state of the music, which lose their way more easily.
-PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, 0.0, 1.0, None)
+PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, 0.0, 1.0, None, 0)
 
 
 def default_freedom(hears_state: bool) -> Freedom:
@@ -134,7 +137,11 @@ class SamplingSettings:
     ) -> SamplingSettings:
         """The settings for a piece from nothing that is composed with this freedom."""
         choice = freedom._asdict()
-        rules = GrammarRules(max_programs=choice.pop("max_programs"), habits=habits)
+        rules = GrammarRules(
+            max_programs=choice.pop("max_programs"),
+            earliest_end_ms=choice.pop("earliest_end_ms"),
+            habits=habits,
+        )
         return cls(**choice, rules=rules, bpm=bpm)
 
     def __post_init__(self) -> None:

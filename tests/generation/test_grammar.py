@@ -161,6 +161,13 @@ def test_a_note_that_is_due_ends_before_anything_behind_it_in_the_order_happens(
     assert not {wait(1), play(10), PAD} & allowed_after(held, rules)
 
 
+def test_a_piece_does_not_end_too_early():
+    rules = GrammarRules(earliest_end_ms=1000)
+    short = [loud(), on(60), wait(99), off(60)]
+    assert PAD not in allowed_after(short, rules)
+    assert PAD in allowed_after([loud(), on(60), wait(100), off(60)], rules)
+
+
 TWO_VOICES = Habits((1000,) * 128, (2,) * 128)
 
 

@@ -106,13 +106,14 @@ def test_the_default_freedom_suits_the_model():
         request = Request(**{**DEFAULTS, **options})
         settings = request.settings_for(CodecSettings(), NOTHING, hears_state)
         names = ("top_k", "temperature", "top_p", "min_p", "variety", "timing")
-        return *(getattr(settings, name) for name in names), settings.rules.max_programs
+        choice = [getattr(settings, name) for name in names]
+        return *choice, settings.rules.max_programs, settings.rules.earliest_end_ms
 
     assert freedom(True) == STATE_FREEDOM
-    assert freedom(False) == PLAIN_FREEDOM == (8, 1.0, 1.0, 0.0, 0.0, 1.0, None)
+    assert freedom(False) == PLAIN_FREEDOM == (8, 1.0, 1.0, 0.0, 0.0, 1.0, None, 0)
     assert freedom(True, top_k=3, temperature=0.9)[:3] == (3, 0.9, STATE_FREEDOM.top_p)
-    assert freedom(False, min_p=0.5) == (8, 1.0, 1.0, 0.5, 0.0, 1.0, None)
-    assert freedom(True, max_instruments=3)[-1] == 3
+    assert freedom(False, min_p=0.5) == (8, 1.0, 1.0, 0.5, 0.0, 1.0, None, 0)
+    assert freedom(True, max_instruments=3)[-2] == 3
     with pytest.raises(OptionError, match="min_p is -1: it must be 0"):
         Request(**{**DEFAULTS, "min_p": -1.0})
     with pytest.raises(OptionError, match="top_p is 2"):
