@@ -38,7 +38,7 @@ class Excerpt(NamedTuple):
         program: the program that is current where the excerpt begins.
         current_level: the velocity level that is current there; 0 at the beginning of a song.
         counts_from_steps: when the music begins that a model should learn to compose; see
-            `augmentation.disturb_beginning`.
+            `mistakes.disturb_beginning`.
     """
 
     onset_steps: np.ndarray

@@ -24,9 +24,8 @@ from midinet.model.meter import meter_logits
 from midinet.model.music_state import Features, embed, to_numbers
 
 _ROW_PARTS = 4  # a single row is multiplied in so many parts, so that all cores read the weights
-_FEW_ROWS = (
-    4  # so many rows are multiplied one by one: a matrix product would pack the weights first
-)
+# So many rows are multiplied one by one, as a matrix product would pack the weights first.
+_FEW_ROWS = 4
 _QKV = ("query", "key", "value")
 _STATE_TABLES = ("program_embedding", "velocity_embedding", "state_kernel")
 _METER = ("meter_kernel", "meter_bias")

@@ -82,6 +82,6 @@ def _as_options(settings: SamplingSettings) -> list[str]:
     options += ["--temperature", settings.temperature, "--top_p", settings.top_p]
     options += ["--min_p", settings.min_p]
     options += ["--max_silence", rules.max_silence_ms / 1000]
-    if len(set(rules.longest_notes_ms)) == 1:  # otherwise the model says them
+    if len(set(rules.longest_notes_ms)) == 1:  # otherwise they are the habits that the model tells
         options += ["--max_note", rules.max_note_ms / 1000]
     return [str(option) for option in options] + ["--full_length"] * (not rules.may_end)

@@ -236,7 +236,7 @@ def mask_logits(logits: tf.Tensor, state: State, rules: RuleTensors) -> tf.Tenso
     is_oldest = tf.range(NUM_PITCHES) == tf.argmin(onsets, axis=1, output_type=tf.int32)[:, None]
     new = tf.reduce_logsumexp(tf.where(sounds, -math.inf, on), axis=1, keepdims=True)
     makes_room = is_oldest & sounds & ~may_have_voice(state, rules)[:, None]
-    off = tf.where(makes_room, tf.reduce_logsumexp([off, new + 0 * off], axis=0), off)
+    off = tf.where(makes_room, tf.reduce_logsumexp([off, new + tf.zeros_like(off)], axis=0), off)
     return tf.where(may, tf.concat([on, off, others], axis=1), -math.inf)
 
 

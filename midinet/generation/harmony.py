@@ -21,6 +21,7 @@ import numpy as np
 
 from midinet.backend import tf
 from midinet.codec.vocabulary import NUM_PITCHES
+from midinet.generation.token_choice import with_total_of
 from midinet.midi.notes import Notes
 
 OCTAVE = 12
@@ -83,6 +84,5 @@ def prefer_fitting(logits: tf.Tensor, fits: tf.Tensor, is_melodic: tf.Tensor) ->
     """
     on, others = tf.split(logits, (NUM_PITCHES, -1), axis=1)
     fitting = on + tf.gather(fits, np.arange(NUM_PITCHES) % OCTAVE, axis=1)
-    totals = (tf.reduce_logsumexp(part, axis=1, keepdims=True) for part in (on, fitting))
-    on = tf.where(is_melodic[:, None], fitting + tf.subtract(*totals), on)
+    on = tf.where(is_melodic[:, None], with_total_of(on, fitting), on)
     return tf.concat([on, others], axis=1)

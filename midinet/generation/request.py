@@ -155,10 +155,8 @@ class Request:
 
     def _with_freedom(self, freedom: Freedom) -> SamplingSettings:
         """The settings, with these values where the caller gives none."""
-        defaults = freedom._asdict()
-        del defaults["max_programs"], defaults["earliest_end_ms"]  # which are rules
-        given = {name: getattr(self, name, None) for name in defaults}
-        values = defaults | {n: v for n, v in given.items() if v is not None}
+        given = {name: getattr(self, name) for name in ("top_k", "temperature", "top_p", "min_p")}
+        values = freedom.of_sampling() | {n: v for n, v in given.items() if v is not None}
         return dataclasses.replace(self._settings, **values)
 
     def settings_for(
@@ -176,7 +174,7 @@ class Request:
                 instruments play nor how many, its number does.
             hears_state: whether the model hears the state of the music.
             habits: what was usual for each instrument in its training. The caller's `max_note`
-                is instead of theirs.
+                takes the place of their longest notes.
 
         Raises:
             OptionError: only percussion may play, of which the model knows nothing; or only

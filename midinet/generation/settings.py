@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from midinet.codec.vocabulary import NUM_PROGRAMS, STEP_MS, VOCAB_SIZE
 from midinet.data.habits import Habits
@@ -78,6 +78,11 @@ class Freedom(NamedTuple):
     max_programs: int | None  # in a piece from nothing; see GrammarRules
     earliest_end_ms: int  # likewise
 
+    def of_sampling(self) -> dict[str, Any]:
+        """Those that are SamplingSettings, by name."""
+        rules = ("max_programs", "earliest_end_ms")
+        return {name: value for name, value in self._asdict().items() if name not in rules}
+
 
 # Found by composing with a small model and comparing the pieces with real music: with less of
 # variety and of temperature it gets stuck on one pitch, with more of min-p many pieces have one
@@ -136,13 +141,12 @@ class SamplingSettings:
         habits: Habits | None = None,
     ) -> SamplingSettings:
         """The settings for a piece from nothing that is composed with this freedom."""
-        choice = freedom._asdict()
         rules = GrammarRules(
-            max_programs=choice.pop("max_programs"),
-            earliest_end_ms=choice.pop("earliest_end_ms"),
+            max_programs=freedom.max_programs,
+            earliest_end_ms=freedom.earliest_end_ms,
             habits=habits,
         )
-        return cls(**choice, rules=rules, bpm=bpm)
+        return cls(**freedom.of_sampling(), rules=rules, bpm=bpm)
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= VOCAB_SIZE:

@@ -23,12 +23,14 @@ def with_temperature_within(
     before, within, after = tf.split(
         logits, (kind.first, kind.size, logits.shape[1] - kind.end), axis=1
     )
-    changed = within / temperature
-    totals = (tf.reduce_logsumexp(part, axis=1, keepdims=True) for part in (within, changed))
-    # Where the whole kind is forbidden, both are -inf.
+    return tf.concat([before, with_total_of(within, within / temperature), after], axis=1)
+
+
+def with_total_of(before: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
+    """Changed logits `(B, N)`, together as likely as those before; all may be -inf."""
+    totals = (tf.reduce_logsumexp(part, axis=1, keepdims=True) for part in (before, changed))
     gain = tf.subtract(*totals)
-    changed += tf.where(tf.math.is_finite(gain), gain, 0.0)
-    return tf.concat([before, changed, after], axis=1)
+    return changed + tf.where(tf.math.is_finite(gain), gain, 0.0)
 
 
 def sample_token(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import signal
 import threading
@@ -18,7 +19,7 @@ from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.restating import NOT_RESTATED
 from midinet.data.batches import Batch, Windows, dataset, num_batches
 from midinet.data.corpus import Corpus
-from midinet.data.habits import find_habits
+from midinet.data.habits import Habits, find_habits
 from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import TrainingError
 from midinet.generation.sampling import compose
@@ -114,7 +115,6 @@ class Trainer:
         self._variables = _named_variables(model, optimizer)
         self._training_songs, self._validation_songs = corpus.split()
         self._tempos_bpm = song_tempos_bpm(corpus, self._training_songs)
-        self._habits = find_habits(corpus, self._training_songs)
         self._sharding = BatchSharding(strategy, model.parameters.batch_size)
         # As Keras does by default: XLA on a GPU, where it gains, and not on a CPU.
         has_one_gpu = len(tf.config.list_logical_devices("GPU")) == 1
@@ -271,6 +271,11 @@ class Trainer:
             training_curves(self.state.history, path)
         except OSError as error:  # a picture is no reason to end a run
             progress.say(f"{path} can't be written: {error.strerror or error}")
+
+    @functools.cached_property
+    def _habits(self) -> Habits | None:
+        """Found when the first epoch has ended, so that no start waits for them."""
+        return find_habits(self.corpus, self._training_songs)
 
     def _log_sample(self, progress: Progress) -> None:
         """Composes a little from nothing for TensorBoard, always with the same random numbers."""
