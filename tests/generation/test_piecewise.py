@@ -1,4 +1,4 @@
-"""Pieces are the same whether they are composed together or each on its own."""
+"""Pieces are the same whether they are composed together, in groups or each on its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.generation.test_sampling import NOTHING, make_model
 
 
 @pytest.mark.parametrize("may_end", [False, True])
-def test_pieces_are_the_same_together_and_each_on_its_own(monkeypatch, may_end):
+def test_pieces_are_the_same_together_in_groups_and_each_on_its_own(monkeypatch, may_end):
     model = make_model(48, hears_state=True)
     # Percussion alone may end at any time: here some pieces do so long before the others.
     bias = model.weights_by_name()["logits/bias"].numpy()
@@ -30,8 +30,10 @@ def test_pieces_are_the_same_together_and_each_on_its_own(monkeypatch, may_end):
 
     monkeypatch.setattr(sampling, "stream", watched)
     made = []
-    for small_bytes in (1 << 30, 0):
+    monkeypatch.setattr(piecewise, "_MIN_GROUP", 1)
+    for small_bytes, cores in ((1 << 30, 2), (0, 2), (0, 1)):
         monkeypatch.setattr(piecewise, "_SMALL_BYTES", small_bytes)
+        monkeypatch.setattr(piecewise, "_num_cores", lambda cores=cores: cores)
         metronomes = [TempoMap.constant(120)] * 3
         parts = list(
             piecewise.stream_pieces(
@@ -40,11 +42,26 @@ def test_pieces_are_the_same_together_and_each_on_its_own(monkeypatch, may_end):
         )
         sizes.append([part.shape for part in parts])
         made.append(np.concatenate(parts, axis=1))
-    assert batches == [1, 1, 1, 3]
-    assert sizes[0] == sizes[1]
-    np.testing.assert_array_equal(*made)
+    assert batches == [1, 1, 1, 1, 2, 3]
+    assert sizes[0] == sizes[1] == sizes[2]
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
     lengths = [len(sampling.trim_at_pad(piece)) for piece in made[0]]
     if may_end:
         assert min(lengths) + 24 < max(lengths) < 300
     else:
         assert lengths == [300] * 3
+
+
+@pytest.mark.parametrize(
+    ("cores", "pieces", "expected"),
+    [(1, 16, [16]), (2, 1, [1]), (2, 4, [4]), (2, 9, [4, 5]), (64, 10, [5, 5])],
+)
+def test_a_large_model_composes_in_as_many_groups_as_cores_but_in_none_of_few_pieces(
+    monkeypatch, cores, pieces, expected
+):
+    monkeypatch.setattr(piecewise, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(piecewise, "_num_cores", lambda: cores)
+    groups = piecewise._groups(make_model(), pieces)
+    assert [len(group) for group in groups] == expected
+    assert [piece for group in groups for piece in group] == list(range(pieces))
