@@ -28,15 +28,14 @@ def main(argv: list[str] | None = None) -> int:
 
     add = parser.add_argument_group("how to choose the next token").add_argument
     # By what the model hears.
-    pairs = zip(STATE_FREEDOM[:4], PLAIN_FREEDOM[:4], strict=True)
-    k, temperature, p, m = (
+    k, temperature, p, _, r, *_ = (
         f"(default: {state:g})" if state == plain else f"(default: {state:g}, or {plain:g})"
-        for state, plain in pairs
+        for state, plain in zip(STATE_FREEDOM, PLAIN_FREEDOM, strict=True)
     )
     add("-k", "--top_k", type=int, metavar="K", help=f"among the K likeliest {k}")
     add("--temperature", type=float, metavar="T", help=f"more is freer {temperature}")
     add("--top_p", type=float, metavar="P", help=f"among the likeliest P of 1 {p}")
-    add("--min_p", type=float, metavar="M", help=f"with M of the top chance {m}")
+    add("--repetition", type=float, metavar="R", help=f"how strongly bars return {r}")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
     many = f"so many (default: as the song has, or {STATE_FREEDOM.max_programs})"

@@ -7,7 +7,7 @@
                                                    compares what it composes with the test songs
     python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1,0,0,1,0
                                                    another model, other top-k, temperature, top-p,
-                                                   min-p, variety, timing, number of instruments
+                                                   variety, repetition, kinds, number of instruments
 
 DATA is the data set that the model was trained on, TEST one of songs that no model is trained or
 chosen on. `pack` halves the weights' precision and shows what that does to the loss on TEST.
@@ -218,9 +218,9 @@ def settings_of(
     top_k: float,
     temperature: float,
     top_p: float,
-    min_p: float,
     variety: float,
-    timing: float,
+    repetition: float,
+    kinds: float,
     max_programs: float,
 ) -> SamplingSettings:
     """The settings to compose with; `max_programs` 0: any number of instruments."""
@@ -230,9 +230,9 @@ def settings_of(
             top_k=int(top_k),
             temperature=temperature,
             top_p=top_p,
-            min_p=min_p,
             variety=variety,
-            timing=timing,
+            repetition=repetition,
+            kinds=kinds,
             max_programs=most,
         )
     )
@@ -250,7 +250,7 @@ def main() -> int:
     parser.add_argument("-d", "--dataset", help="the data set of its training, to judge")
     parser.add_argument("-t", "--test", help="a data set of test songs")
     parser.add_argument(
-        "--settings", nargs="*", metavar="K,T,P,M,V,R,N", help="instead of the defaults"
+        "--settings", nargs="*", metavar="K,T,P,V,R,C,N", help="instead of the defaults"
     )
     options = parser.parse_args()
     needed = {"calm": ["dataset"], "pack": ["test"], "judge": ["dataset", "test"]}

@@ -18,6 +18,7 @@ from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
 from midinet.generation.onset_ring import OnsetRing, lookup_in_ring, remember_onset
+from midinet.generation.repetition import repetition_weights
 from midinet.model.attention import MASK_VALUE, relative_attention
 from midinet.model.layers import LAYER_NORM_EPSILON
 from midinet.model.meter import meter_logits
@@ -209,7 +210,7 @@ def next_logits(
     token: tf.Tensor,
     position: tf.Tensor,
     state: Features | None = None,
-) -> tuple[tf.Tensor, Caches]:
+) -> tuple[tf.Tensor, tf.Tensor, Caches]:
     """The logits `(B, V)` after one more token `(B,)` at a position of the window.
 
     The weights come from `slice_relative_embeddings`. Only for code that XLA compiles, because the
@@ -217,6 +218,10 @@ def next_logits(
 
     Args:
         state: the state of the music after the token, for a model that hears it.
+
+    Returns:
+        The logits; what to add to them for more repetition, `(B, V)`, zeros for a model without a
+        head for the meter; the caches.
     """
     C, d = caches.blocks[0][1].shape[1:]
     B, D = token.shape[0], weights.tokens.shape[1]
@@ -247,8 +252,12 @@ def next_logits(
         x = _after_attention(block, x, y)
         new_caches.append((keys, values))
     logits, onsets = _dense(x, weights.logits), caches.onsets
+    repetition = tf.zeros_like(logits)
     if onsets and state is not None:
         onsets = remember_onset(onsets, token, state)
         row = Features(*(field[:, None] for field in state))
-        logits += meter_logits(x[:, None], row, lookup_in_ring(onsets), *weights.meter)[:, 0]
-    return logits, Caches(tuple(new_caches), onsets)
+        lookup = lookup_in_ring(onsets)
+        logits += meter_logits(x[:, None], row, lookup, *weights.meter)[:, 0]
+        stronger = repetition_weights(weights.meter)
+        repetition = meter_logits(x[:, None], row, lookup, *stronger)[:, 0]
+    return logits, repetition, Caches(tuple(new_caches), onsets)

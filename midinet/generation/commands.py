@@ -80,7 +80,7 @@ def _as_options(settings: SamplingSettings) -> list[str]:
     if rules.max_programs is not None:
         options = ["--max_instruments", rules.max_programs, *options]
     options += ["--temperature", settings.temperature, "--top_p", settings.top_p]
-    options += ["--min_p", settings.min_p]
+    options += ["--repetition", settings.repetition]
     options += ["--max_silence", rules.max_silence_ms / 1000]
     if len(set(rules.longest_notes_ms)) == 1:  # otherwise they are the habits that the model tells
         options += ["--max_note", rules.max_note_ms / 1000]

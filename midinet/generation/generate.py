@@ -49,7 +49,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
     full_length: bool = False,
     temperature: float | None = None,
     top_p: float | None = None,
-    min_p: float | None = None,
+    repetition: float | None = None,
     seed: int | None = None,
     num: int = 1,
     instruments: str | None = None,
@@ -73,7 +73,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         length: the most tokens to compose for a piece. None: 2500, or as many as it takes to
             accompany a song.
         top_k: choose each token among this many likeliest. None, as for temperature, top_p and
-            min_p: what suits the model; see `midinet.generation.settings.default_freedom`.
+            repetition: what suits the model; see `midinet.generation.settings.default_freedom`.
         save_directory: the model's folder; None: midinet_model if there is one, else the demo.
         dataset: a data set; the piece goes on from one of its songs.
         inclusive: whether the files begin with the seed.
@@ -90,8 +90,8 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         full_length: continue where the model would end the piece.
         temperature: above 1 more surprising, below 1 more predictable.
         top_p: choose among the likeliest tokens that together have this probability.
-        min_p: choose among the tokens that have at least this share of the likeliest one's
-            probability.
+        repetition: how strongly bars return, for models that know the meter: 0 as the model says,
+            1 more like real music.
         seed: of the random numbers; piece i of several uses seed + i. None: a random one.
         num: pieces to compose at once.
         instruments: the only ones that may play, beside kept ones: names or numbers with commas

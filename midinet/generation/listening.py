@@ -57,8 +57,8 @@ def page_facts(
     facts["Temperature"] = f"{settings.temperature:g}"
     if settings.top_p < 1:
         facts["Top-p"] = f"{settings.top_p:g}"
-    if settings.min_p:
-        facts["Min-p"] = f"{settings.min_p:g}"
+    if settings.repetition:
+        facts["Repetition"] = f"{settings.repetition:g}"
     if instruments is not None:
         facts["Instruments"] = instruments
     return facts

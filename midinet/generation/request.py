@@ -92,7 +92,7 @@ class Request:
     full_length: bool
     temperature: float | None
     top_p: float | None
-    min_p: float | None
+    repetition: float | None
     seed: int
     num: int
     instruments: str | None
@@ -155,7 +155,8 @@ class Request:
 
     def _with_freedom(self, freedom: Freedom) -> SamplingSettings:
         """The settings, with these values where the caller gives none."""
-        given = {name: getattr(self, name) for name in ("top_k", "temperature", "top_p", "min_p")}
+        names = ("top_k", "temperature", "top_p", "repetition")
+        given = {name: getattr(self, name) for name in names}
         values = freedom.of_sampling() | {n: v for n, v in given.items() if v is not None}
         return dataclasses.replace(self._settings, **values)
 

@@ -20,7 +20,7 @@ from midinet.backend import tf, warn_if_xla_lacks_tools
 from midinet.codec.decoding import current_values, elapsed_steps
 from midinet.codec.restating import NOT_RESTATED, restate
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import NOTE_ON, NUM_PITCHES, PAD, PROGRAM, TIME_SHIFT
+from midinet.codec.vocabulary import NOTE_ON, NUM_PITCHES, PAD, PROGRAM
 from midinet.errors import OptionError
 from midinet.generation.beats import Beats, pulse_at
 from midinet.generation.cached_decoder import (
@@ -44,8 +44,8 @@ from midinet.generation.kept_events import KeptEvents, fits_now
 from midinet.generation.onset_ring import OnsetRing, ring_of
 from midinet.generation.rule_tensors import RuleTensors, to_tensors
 from midinet.generation.settings import GrammarRules, SamplingSettings
-from midinet.generation.token_choice import sample_token, with_temperature_within
-from midinet.generation.variety import discourage_frequent
+from midinet.generation.token_choice import sample_token, steer_within_kinds
+from midinet.generation.variety import discourage_frequent, invite_programs
 from midinet.midi.tempo_map import TempoMap
 from midinet.model import music_state
 from midinet.model.meter import Onsets
@@ -160,7 +160,7 @@ def stream(
 
 def _numbers(settings: SamplingSettings) -> list[float]:
     """Those of the settings that a compiled loop takes as tensors."""
-    names = ("temperature", "top_p", "min_p", "variety", "timing")
+    names = ("temperature", "top_p", "variety", "repetition", "kinds")
     return [getattr(settings, name) for name in names]
 
 
@@ -331,7 +331,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         `numbers` holds what `_numbers` returns, and `tempos` what `Beats.changes` returns.
         """
         weights = slice_relative_embeddings(weights, C)
-        temperature, top_p, min_p, variety, timing = tf.unstack(numbers)
+        temperature, top_p, variety, repetition, kinds = tf.unstack(numbers)
 
         def body(
             i: tf.Tensor, made: tf.Tensor, token: tf.Tensor, caches: Caches, state: State
@@ -339,19 +339,19 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
             features = None
             if weights.state:
                 features = music_state.features(state.music, pulse_at(state.music.now, tempos))
-            logits, caches = next_logits(weights, caches, token, position + i, features)
+            logits, returning, caches = next_logits(weights, caches, token, position + i, features)
             if has_rules:
                 # Even a model whose numbers overflow must follow the grammar.
-                logits = tf.where(tf.math.is_nan(logits), -_HUGE, logits)
-                logits = tf.clip_by_value(logits, -_HUGE, _HUGE)
+                logits, returning = _without_overflow(logits), _without_overflow(returning)
                 is_melodic = state.music.program != rules.drum_program
                 logits = discourage_frequent(logits, state.pitch_shares, is_melodic, variety)
+                logits = invite_programs(logits, state.has_played, variety)
                 if rules.kept is not None:
                     fits = fits_now(rules.kept, state.music)
                     logits = prefer_fitting(logits, fits, is_melodic)
                 logits = mask_logits(logits, state, rules)
-            logits = with_temperature_within(TIME_SHIFT, logits, timing)
-            token = sample_token(logits, top_k, temperature, top_p, min_p, uniform[i])
+            logits = steer_within_kinds(logits, repetition * returning, kinds)
+            token = sample_token(logits, top_k, temperature, top_p, uniform[i])
             if has_rules:
                 state = advance(state, token, rules)
             elif weights.state:
@@ -371,6 +371,10 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
 
     compiled: Callable[..., Any] = tf.function(loop, jit_compile=True, autograph=False)
     return on_cpu_if_xla_lacks_tools(compiled)
+
+
+def _without_overflow(logits: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(tf.where(tf.math.is_nan(logits), -_HUGE, logits), -_HUGE, _HUGE)
 
 
 def on_cpu_if_xla_lacks_tools(compiled: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from midinet.errors import OptionError
 _MAX_MS = 3_600_000  # an hour
 MIN_BPM, MAX_BPM = 10, 1000
 MAX_VARIETY = 1000.0
+MAX_REPETITION = 10.0
 DEFAULT_LENGTH = 2500  # tokens of a piece
 
 
@@ -72,9 +73,9 @@ class Freedom(NamedTuple):
     top_k: int
     temperature: float
     top_p: float
-    min_p: float
     variety: float
-    timing: float
+    repetition: float
+    kinds: float
     max_programs: int | None  # in a piece from nothing; see GrammarRules
     earliest_end_ms: int  # likewise
 
@@ -85,10 +86,10 @@ class Freedom(NamedTuple):
 
 
 # Found by composing with a small model and comparing the pieces with real music: with less of
-# variety and of temperature it gets stuck on one pitch, with more of min-p many pieces have one
-# instrument alone, and with no limit instruments crowd.
+# variety it gets stuck on one pitch, with less of repetition bars do not return, with a lower
+# temperature of kinds many pieces have one instrument alone, and with no limit instruments crowd.
 # midinet/demo/README.md has the table.
-STATE_FREEDOM = Freedom(16, 1.0, 1.0, 0.0, 40.0, 0.6, 8, 20_000)
+STATE_FREEDOM = Freedom(16, 0.95, 1.0, 30.0, 1.0, 0.72, 8, 20_000)
 # For models that do not hear the state of the music, which lose their way more easily.
 PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, 0.0, 1.0, None, 0)
 
@@ -100,20 +101,20 @@ def default_freedom(hears_state: bool) -> Freedom:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are sampled. The order is variety, grammar, timing, min-p, temperature, top-k,
+    """How tokens are sampled. The order is variety, grammar, repetition, kinds, temperature, top-k,
     top-p.
 
     Attributes:
         top_k: choose among this many likeliest tokens; 1 always takes the likeliest.
         temperature: above 1 more surprising, below 1 more predictable.
         top_p: choose among the likeliest tokens that together have this probability.
-        min_p: choose among the tokens that have at least this share of the likeliest one's
-            probability, before the temperature changes it: where the model is sure it is followed,
-            and where it is not it is free.
         variety: how much less likely a pitch becomes that makes more than 0.3 of the melody, in
-            nats per unit of its share. Only where there are rules.
-        timing: multiplies the temperature where it is chosen how much time passes, once it is
-            clear that some does: below 1 makes the rhythm steadier.
+            nats per unit of its share, and how much likelier new instruments become where there
+            are fewer than three. Only where there are rules.
+        repetition: how strongly bars return: 0 as the model says, 1 more like real music. Only
+            for models that know the meter, and with a metronome.
+        kinds: multiplies the temperature where it is chosen whether a note begins or ends, time
+            passes or another instrument plays, and which one: below 1 makes fewer false entries.
         seed: of the random numbers; piece i uses seed + i, whatever else is in its batch.
         rules: what the grammar allows; None: whatever the model says, PAD included.
         bpm: quarter notes per minute of the metronome that the model hears; None: no metronome.
@@ -126,9 +127,9 @@ class SamplingSettings:
     top_k: int = PLAIN_FREEDOM.top_k
     temperature: float = PLAIN_FREEDOM.temperature
     top_p: float = PLAIN_FREEDOM.top_p
-    min_p: float = PLAIN_FREEDOM.min_p
     variety: float = PLAIN_FREEDOM.variety
-    timing: float = PLAIN_FREEDOM.timing
+    repetition: float = PLAIN_FREEDOM.repetition
+    kinds: float = PLAIN_FREEDOM.kinds
     seed: int = 0
     rules: GrammarRules | None = dataclasses.field(default_factory=GrammarRules)
     bpm: float | None = None
@@ -158,12 +159,15 @@ class SamplingSettings:
                 f"temperature is {self.temperature:g}: it must be above 0; "
                 "to always take the likeliest token, choose -k 1"
             )
-        if not 0 < self.timing < math.inf:
-            raise OptionError(f"timing is {self.timing:g}: it must be above 0")
+        if not 0 < self.kinds < math.inf:
+            raise OptionError(f"kinds is {self.kinds:g}: it must be above 0")
         if not 0 < self.top_p <= 1:
             raise OptionError(f"top_p is {self.top_p:g}: it must be above 0 and at most 1")
-        if not 0 <= self.min_p <= 1:
-            raise OptionError(f"min_p is {self.min_p:g}: it must be 0 (none) to 1")
+        if not 0 <= self.repetition <= MAX_REPETITION:
+            raise OptionError(
+                f"repetition is {self.repetition:g}: it must be 0 (as the model says) to "
+                f"{MAX_REPETITION:g}"
+            )
         if not 0 <= self.variety <= MAX_VARIETY:
             raise OptionError(
                 f"variety is {self.variety:g}: it must be 0 (none) to {MAX_VARIETY:g}"

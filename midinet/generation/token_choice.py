@@ -1,4 +1,4 @@
-"""Choosing a token by its logits: temperature, top-k, top-p and min-p, in the compiled loop.
+"""Choosing a token by its logits: kinds, temperature, top-k and top-p, in the compiled loop.
 
 Axes: B pieces, V vocabulary.
 """
@@ -8,22 +8,44 @@ from __future__ import annotations
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
-from midinet.codec.vocabulary import TokenRange
+from midinet.codec.vocabulary import (
+    NOTE_OFF,
+    NOTE_ON,
+    PAD,
+    PROGRAM,
+    TIME_SHIFT,
+    VELOCITY,
+    TokenRange,
+)
 
+_KINDS = (NOTE_ON, NOTE_OFF, VELOCITY, TIME_SHIFT, PROGRAM, TokenRange(PAD, 1))
 _SORT_KEY_STRIDE = 1024  # more than there are tokens
 
 
-def with_temperature_within(
-    kind: TokenRange, logits: tf.Tensor, temperature: tf.Tensor
-) -> tf.Tensor:
-    """Logits `(B, V)` with a temperature for the choice among the tokens of one kind.
+def steer_within_kinds(logits: tf.Tensor, preference: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
+    """Logits with a preference within each kind of tokens, and a temperature for the kinds.
 
-    How likely the kind is as a whole stays as it was. Forbidden tokens have -inf, and stay so.
+    The preference leaves each kind as a whole as likely as it was: it decides which note begins,
+    not whether one does. Forbidden tokens have -inf, and stay so.
+
+    Args:
+        logits: `(B, V)`.
+        preference: `(B, V)`, added to them within each kind.
+        kinds: the temperature of the choice of a kind, and of a program: who plays belongs to
+            what happens next, as the kind does.
     """
-    before, within, after = tf.split(
-        logits, (kind.first, kind.size, logits.shape[1] - kind.end), axis=1
-    )
-    return tf.concat([before, with_total_of(within, within / temperature), after], axis=1)
+    sizes = [kind.size for kind in _KINDS]
+    parts = []
+    for kind, before, preferred in zip(
+        _KINDS, tf.split(logits, sizes, axis=1), tf.split(preference, sizes, axis=1), strict=True
+    ):
+        changed = before + preferred
+        if kind is PROGRAM:
+            changed /= kinds
+        total = tf.reduce_logsumexp(before, axis=1, keepdims=True)
+        sharper = tf.where(tf.math.is_finite(total), total * (1 / kinds - 1), 0.0)
+        parts.append(with_total_of(before, changed) + sharper)
+    return tf.concat(parts, axis=1)
 
 
 def with_total_of(before: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
@@ -38,7 +60,6 @@ def sample_token(
     top_k: int,
     temperature: tf.Tensor,
     top_p: tf.Tensor,
-    min_p: tf.Tensor,
     uniform: tf.Tensor,
 ) -> tf.Tensor:
     """Samples a token for each row of logits `(B, V)`, where forbidden tokens have -inf.
@@ -51,13 +72,12 @@ def sample_token(
     Returns:
         `(B,)` int32.
 
-    Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p); Nguyen et al. 2024 (min-p).
+    Sources: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p).
     """
     tokens = _argsort_descending(logits)[:, :top_k]
     likeliest = tf.gather(logits, tokens, batch_dims=1)
     # The most likely token has weight 1, the others less; -inf becomes 0.
-    below = likeliest - likeliest[:, :1]
-    weights = tf.where(tf.exp(below) >= min_p, tf.exp(below / temperature), 0.0)
+    weights = tf.exp((likeliest - likeliest[:, :1]) / temperature)
     before = tf.cumsum(weights, axis=1, exclusive=True)
     # The most likely tokens up to and including the one that reaches top_p.
     kept = tf.where(before < top_p * tf.reduce_sum(weights, axis=1, keepdims=True), weights, 0.0)

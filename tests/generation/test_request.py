@@ -25,7 +25,7 @@ DEFAULTS = {
     "full_length": False,
     "temperature": None,
     "top_p": None,
-    "min_p": None,
+    "repetition": None,
     "seed": 3,
     "num": 1,
     "instruments": None,
@@ -105,16 +105,15 @@ def test_the_default_freedom_suits_the_model():
     def freedom(hears_state, **options):
         request = Request(**{**DEFAULTS, **options})
         settings = request.settings_for(CodecSettings(), NOTHING, hears_state)
-        names = ("top_k", "temperature", "top_p", "min_p", "variety", "timing")
-        choice = [getattr(settings, name) for name in names]
+        choice = [getattr(settings, name) for name in STATE_FREEDOM.of_sampling()]
         return *choice, settings.rules.max_programs, settings.rules.earliest_end_ms
 
     assert freedom(True) == STATE_FREEDOM
     assert freedom(False) == PLAIN_FREEDOM == (8, 1.0, 1.0, 0.0, 0.0, 1.0, None, 0)
     assert freedom(True, top_k=3, temperature=0.9)[:3] == (3, 0.9, STATE_FREEDOM.top_p)
-    assert freedom(False, min_p=0.5) == (8, 1.0, 1.0, 0.5, 0.0, 1.0, None, 0)
+    assert freedom(False, repetition=0.5) == PLAIN_FREEDOM._replace(repetition=0.5)
     assert freedom(True, max_instruments=3)[-2] == 3
-    with pytest.raises(OptionError, match="min_p is -1: it must be 0"):
-        Request(**{**DEFAULTS, "min_p": -1.0})
+    with pytest.raises(OptionError, match="repetition is -1: it must be 0"):
+        Request(**{**DEFAULTS, "repetition": -1.0})
     with pytest.raises(OptionError, match="top_p is 2"):
         Request(**{**DEFAULTS, "top_p": 2.0})

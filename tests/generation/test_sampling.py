@@ -7,7 +7,16 @@ import pytest
 
 from midinet.backend import tf
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import DRUM_PROGRAM, NOTE_ON, PAD, TIME_SHIFT, VOCAB_SIZE
+from midinet.codec.vocabulary import (
+    DRUM_PROGRAM,
+    NOTE_OFF,
+    NOTE_ON,
+    PAD,
+    PROGRAM,
+    TIME_SHIFT,
+    VELOCITY,
+    VOCAB_SIZE,
+)
 from midinet.errors import OptionError
 from midinet.generation import cached_decoder as decoder
 from midinet.generation import grammar, sampling, token_choice
@@ -75,7 +84,7 @@ def test_cached_logits_equal_the_models_at_every_position_and_after_a_refill(pie
         if n - start == LONGEST:
             start += LONGEST // 2
             caches = decoder.fill_caches(weights, tokens[:, start:n], LONGEST)
-        logits, caches = step(weights, caches, tf.constant(tokens[:, n]), tf.constant(n - start))
+        logits, _, caches = step(weights, caches, tf.constant(tokens[:, n]), tf.constant(n - start))
         np.testing.assert_allclose(logits, full_forward(model, tokens[:, : n + 1]), atol=1e-4)
 
 
@@ -88,7 +97,7 @@ def test_caches_shorter_than_the_window_give_the_models_logits():
     caches = decoder.fill_caches(weights, tokens[:, :2], rows)
     weights = decoder.slice_relative_embeddings(weights, rows)
     for n in range(2, rows):
-        logits, caches = step(weights, caches, tf.constant(tokens[:, n]), tf.constant(n))
+        logits, _, caches = step(weights, caches, tf.constant(tokens[:, n]), tf.constant(n))
         np.testing.assert_allclose(logits, full_forward(model, tokens[:, : n + 1]), atol=1e-4)
 
 
@@ -120,16 +129,14 @@ class Recorder:
         def run(  # noqa: PLR0913  (the parameters of the loop that it replaces)
             weights, caches, token, state, rules, position, count, uniform, numbers, tempos
         ):
-            temperature, top_p, min_p, *_ = tf.unstack(numbers)
+            temperature, top_p, *_ = tf.unstack(numbers)
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
                 features = music_state.features(state.music, pulse_at(state.music.now, tempos))
-                logits, caches = self.step(weights, caches, token, position + i, features)
+                logits, _, caches = self.step(weights, caches, token, position + i, features)
                 self.calls.append((int(position) + i, features, logits.numpy()))
                 logits = grammar.mask_logits(logits, state, rules) if has_rules else logits
-                token = self.choose(
-                    logits, top_k, temperature, top_p, min_p, tf.constant(uniform[i])
-                )
+                token = self.choose(logits, top_k, temperature, top_p, tf.constant(uniform[i]))
                 state = grammar.advance(state, token, rules)
                 made[i] = token
             return tf.constant(made), token, caches, state
@@ -247,12 +254,11 @@ def test_the_likeliest_token_comes_first_and_the_first_of_equals(seed):
 choose = tf.function(token_choice.sample_token, jit_compile=True)
 
 
-def draw(logits, num, top_k, temperature, top_p, min_p):
+def draw(logits, num, top_k, temperature, top_p):
     """How often each token comes, for uniform numbers that are evenly spread."""
     logits = tf.tile(tf.constant([logits], tf.float32), (num, 1))
     uniform = tf.constant((np.arange(num) + 0.5) / num, tf.float32)
-    numbers = map(tf.constant, (temperature, top_p, min_p))
-    drawn = choose(logits, top_k, *numbers, uniform)
+    drawn = choose(logits, top_k, tf.constant(temperature), tf.constant(top_p), uniform)
     return np.bincount(drawn, minlength=logits.shape[1]) / num
 
 
@@ -260,32 +266,29 @@ FIVE = np.log([0.1, 0.4, 0.2, 0.0, 0.3], where=[1, 1, 1, 0, 1], out=np.full(5, -
 
 
 @pytest.mark.parametrize(
-    ("top_k", "temperature", "top_p", "min_p", "expected"),
+    ("top_k", "temperature", "top_p", "expected"),
     [
-        (5, 1.0, 1.0, 0.0, [0.1, 0.4, 0.2, 0, 0.3]),
-        (5, 1.0, 1.0, 0.45, [0, 4 / 9, 2 / 9, 0, 3 / 9]),
-        (5, 2.0, 1.0, 0.7, [0, 2 / (2 + 3**0.5), 0, 0, 3**0.5 / (2 + 3**0.5)]),  # before T
-        (5, 1.0, 1.0, 1.0, [0, 1, 0, 0, 0]),
-        (1, 1.0, 1.0, 0.0, [0, 1, 0, 0, 0]),
-        (2, 1.0, 1.0, 0.0, [0, 4 / 7, 0, 0, 3 / 7]),
-        (5, 0.5, 1.0, 0.0, [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0, 0.09 / 0.3]),
-        (5, 1.0, 0.3, 0.0, [0, 1, 0, 0, 0]),
-        (5, 1.0, 0.6, 0.0, [0, 4 / 7, 0, 0, 3 / 7]),
-        (3, 1.0, 0.8, 0.0, [0, 4 / 9, 2 / 9, 0, 3 / 9]),  # of the three, two have 7/9
-        (5, 0.5, 0.8, 0.0, [0, 0.64, 0, 0, 0.36]),  # temperature comes before top-p: 25/30
+        (5, 1.0, 1.0, [0.1, 0.4, 0.2, 0, 0.3]),
+        (1, 1.0, 1.0, [0, 1, 0, 0, 0]),
+        (2, 1.0, 1.0, [0, 4 / 7, 0, 0, 3 / 7]),
+        (5, 0.5, 1.0, [0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0, 0.09 / 0.3]),
+        (5, 1.0, 0.3, [0, 1, 0, 0, 0]),
+        (5, 1.0, 0.6, [0, 4 / 7, 0, 0, 3 / 7]),
+        (3, 1.0, 0.8, [0, 4 / 9, 2 / 9, 0, 3 / 9]),  # of the three, two have 7/9
+        (5, 0.5, 0.8, [0, 0.64, 0, 0, 0.36]),  # temperature comes before top-p: 25/30
     ],
 )
 def test_tokens_come_as_often_as_the_filtered_distribution_says(
-    top_k, temperature, top_p, min_p, expected
+    top_k, temperature, top_p, expected
 ):
-    drawn = draw(FIVE, 9000, top_k, temperature, top_p, min_p)
+    drawn = draw(FIVE, 9000, top_k, temperature, top_p)
     np.testing.assert_allclose(drawn, expected, atol=3e-4)
 
 
 def test_forbidden_tokens_never_come_even_for_the_largest_uniform_number():
     logits = tf.constant([[0.0, -np.inf, 0.1, -np.inf]])
     for uniform in (0.0, np.nextafter(np.float32(1), np.float32(0))):
-        token = choose(logits, 4, 1.0, 1.0, 0.0, tf.constant([uniform]))
+        token = choose(logits, 4, 1.0, 1.0, tf.constant([uniform]))
         assert int(token[0]) in (0, 2)
 
 
@@ -293,29 +296,48 @@ def shares(logits):
     return np.exp(logits - np.logaddexp.reduce(logits))
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
-def test_a_temperature_within_a_kind_changes_how_it_is_shared_out_but_not_how_likely_it_is(
-    temperature,
-):
-    logits = np.random.default_rng(0).normal(0, 2, (2, VOCAB_SIZE)).astype(np.float32)
-    logits[0, TIME_SHIFT.first + 5] = -np.inf
-    logits[1, TIME_SHIFT.first : TIME_SHIFT.end] = -np.inf
-    new = token_choice.with_temperature_within(TIME_SHIFT, logits, tf.constant(temperature)).numpy()
-    within = slice(TIME_SHIFT.first, TIME_SHIFT.end)
-    before, after = shares(logits[0]), shares(new[0])
-    assert after[within].sum() == pytest.approx(before[within].sum(), rel=1e-5)
-    np.testing.assert_allclose(
-        shares(new[0, within]), shares(logits[0, within] / temperature), rtol=1e-4
-    )
-    np.testing.assert_array_equal(new[1], logits[1])
-    new[:, within] = logits[:, within]
-    np.testing.assert_array_equal(new, logits)
+def some_logits():
+    """Two rows; of the first a PROGRAM is forbidden, of the second all of them."""
+    logits = np.random.default_rng(0).normal(0, 3, (2, VOCAB_SIZE)).astype(np.float32)
+    logits[0, PROGRAM.first + 5] = -np.inf
+    logits[1, PROGRAM.first : PROGRAM.end] = -np.inf
+    return logits
 
 
-def test_without_a_change_of_temperature_the_logits_are_the_very_same():
-    logits = np.random.default_rng(0).normal(0, 5, (9, VOCAB_SIZE)).astype(np.float32)
-    same = token_choice.with_temperature_within(TIME_SHIFT, logits, tf.constant(1.0))
-    np.testing.assert_array_equal(same, logits)
+def steer(logits, preference, kinds):
+    return token_choice.steer_within_kinds(
+        tf.constant(logits), tf.constant(preference), tf.constant(kinds)
+    ).numpy()
+
+
+KINDS = [*(slice(kind.first, kind.end) for kind in (NOTE_ON, NOTE_OFF, VELOCITY, TIME_SHIFT))]
+KINDS += [slice(PROGRAM.first, PROGRAM.end), slice(PAD, VOCAB_SIZE)]
+
+
+def totals(logits):
+    return np.array([shares(logits)[kind].sum() for kind in KINDS])
+
+
+@pytest.mark.parametrize("kinds", [0.5, 1.0, 2.0])
+def test_a_preference_and_the_temperature_of_kinds_change_only_what_they_are_meant_for(kinds):
+    logits = some_logits()
+    preference = np.random.default_rng(1).normal(0, 1, logits.shape).astype(np.float32)
+    new = steer(logits, preference, kinds)
+    np.testing.assert_array_equal(np.isinf(new), np.isinf(logits))
+    for before, preferred, after in zip(logits, preference, new, strict=True):
+        expected = totals(before) ** (1 / kinds)
+        np.testing.assert_allclose(totals(after), expected / expected.sum(), rtol=1e-3)
+        for kind in KINDS:
+            if np.isinf(before[kind]).all():
+                continue
+            wanted = before[kind] + preferred[kind]
+            wanted = wanted / kinds if kind.start == PROGRAM.first else wanted
+            np.testing.assert_allclose(shares(after[kind]), shares(wanted), rtol=1e-3)
+
+
+def test_without_a_preference_and_a_temperature_of_kinds_the_logits_are_the_very_same():
+    logits = some_logits()
+    np.testing.assert_array_equal(steer(logits, np.zeros_like(logits), 1.0), logits)
 
 
 def set_logits(model, bias):

@@ -1,4 +1,4 @@
-"""A pitch that makes too much of the melody becomes less likely, and nothing else."""
+"""A pitch that is too frequent becomes less likely, and new instruments where there are few."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_percussion_is_no_melody():
 
 def test_only_unusually_frequent_pitches_become_less_likely():
     shares = np.zeros((2, 128), np.float32)
-    shares[:, C4], shares[:, E4] = 0.7, 0.25
+    shares[:, C4], shares[:, E4], shares[:, 20:30] = 0.7, 0.25, 0.005
     logits = np.zeros((2, VOCAB_SIZE), np.float32)
     is_melodic = tf.constant([True, False])
     after = variety.discourage_frequent(logits, shares, is_melodic, tf.constant(10.0)).numpy()
@@ -49,6 +49,31 @@ def test_only_unusually_frequent_pitches_become_less_likely():
     assert np.count_nonzero(after) == 1
     unchanged = variety.discourage_frequent(logits, shares, is_melodic, tf.constant(0.0))
     np.testing.assert_array_equal(unchanged, logits)
+
+
+def test_a_pitch_is_noticed_early_but_not_before_there_is_a_melody():
+    def penalty(tokens: list[int]) -> float:
+        shares = tf.constant(shares_after([PROGRAM.first, VELOCITY.first + 20, *tokens])[None])
+        logits = tf.zeros((1, VOCAB_SIZE))
+        changed = variety.discourage_frequent(logits, shares, tf.constant([True]), tf.constant(1.0))
+        return -float(changed[0, C4])
+
+    assert penalty(4 * [C4, TIME_SHIFT.first]) == 0
+    assert penalty(16 * [C4, TIME_SHIFT.first]) > 0.6
+    assert penalty(8 * [C4, E4, TIME_SHIFT.first]) == pytest.approx(0.18, abs=0.03)
+
+
+def test_a_piece_of_fewer_than_three_instruments_invites_others():
+    has_played = np.zeros((3, 128), bool)
+    has_played[0, :1] = has_played[1, :2] = has_played[2, :3] = True
+    logits = np.zeros((3, VOCAB_SIZE), np.float32)
+    after = variety.invite_programs(logits, has_played, tf.constant(30.0)).numpy()
+    new = slice(PROGRAM.first + 3, PROGRAM.end)
+    np.testing.assert_allclose(after[0, new], 2.0, rtol=1e-5)
+    np.testing.assert_allclose(after[1, new], 1.0, rtol=1e-5)
+    assert not after[2].any()
+    assert not after[:, : PROGRAM.first + 1].any(), "what has played is as likely as before"
+    assert not after[:, PROGRAM.end :].any()
 
 
 def test_a_model_that_likes_one_pitch_plays_others_too():
