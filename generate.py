@@ -27,15 +27,21 @@ def main(argv: list[str] | None = None) -> int:
     add("--inclusive", action="store_true", help="put it in front of the output")
 
     add = parser.add_argument_group("how to choose the next token").add_argument
-    # By what the model hears.
-    k, temperature, p, _, r, *_ = (
-        f"(default: {state:g})" if state == plain else f"(default: {state:g}, or {plain:g})"
-        for state, plain in zip(STATE_FREEDOM, PLAIN_FREEDOM, strict=True)
+
+    def default(name: str) -> str:
+        """By what the model hears."""
+        state, plain = (getattr(freedom, name) for freedom in (STATE_FREEDOM, PLAIN_FREEDOM))
+        return f"(default: {state:g})" if state == plain else f"(default: {state:g}, or {plain:g})"
+
+    add("-k", "--top_k", type=int, metavar="K", help=f"among the K likeliest {default('top_k')}")
+    add("--temperature", type=float, metavar="T", help=f"more is freer {default('temperature')}")
+    add("--top_p", type=float, metavar="P", help=f"among the likeliest P of 1 {default('top_p')}")
+    add(
+        "--repetition",
+        type=float,
+        metavar="R",
+        help=f"how strongly bars return {default('repetition')}",
     )
-    add("-k", "--top_k", type=int, metavar="K", help=f"among the K likeliest {k}")
-    add("--temperature", type=float, metavar="T", help=f"more is freer {temperature}")
-    add("--top_p", type=float, metavar="P", help=f"among the likeliest P of 1 {p}")
-    add("--repetition", type=float, metavar="R", help=f"how strongly bars return {r}")
     add("--seed", type=int, metavar="N", help="same number, same music (default: random)")
     add("--instruments", metavar="LIST", help='only these, as "piano, 33, drums"')
     many = f"so many (default: as the song has, or {STATE_FREEDOM.max_programs})"
