@@ -91,7 +91,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         temperature: above 1 more surprising, below 1 more predictable.
         top_p: choose among the likeliest tokens that together have this probability.
         repetition: how strongly bars return, for models that know the meter: 0 as the model says,
-            1 more like real music.
+            1 more like real music. Of an accompaniment only the rhythm returns.
         seed: of the random numbers; piece i of several uses seed + i. None: a random one.
         num: pieces to compose at once.
         instruments: the only ones that may play, beside kept ones: names or numbers with commas

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from midinet.backend import tf
+from midinet.codec.vocabulary import NUM_PITCHES
 from midinet.model.meter import LAGS_TICKS, NUM_SCORES, TICKS_PER_BAR
 
 # By how much of itself the score of each lag grows, by its length in bars. They and the strength of
@@ -37,3 +38,12 @@ def repetition_weights(meter: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
     # Lines, pitches and programs have a score for each lag, after those of positions.
     gains[2 * TICKS_PER_BAR :] = np.tile(of_lags, 3)
     return tuple(weight * gains for weight in meter)
+
+
+def without_pitches(repetition: tf.Tensor) -> tf.Tensor:
+    """What repetition adds to the logits `(B, V)`, but nothing for NOTE_ONs.
+
+    For accompaniments: their rhythm returns, but the kept notes may have moved on to other chords,
+    where the pitches of bars ago no longer fit.
+    """
+    return tf.pad(repetition[:, NUM_PITCHES:], ((0, 0), (NUM_PITCHES, 0)))

@@ -42,6 +42,7 @@ from midinet.generation.grammar import (
 from midinet.generation.harmony import prefer_fitting
 from midinet.generation.kept_events import KeptEvents, fits_now
 from midinet.generation.onset_ring import OnsetRing, ring_of
+from midinet.generation.repetition import without_pitches
 from midinet.generation.rule_tensors import RuleTensors, to_tensors
 from midinet.generation.settings import GrammarRules, SamplingSettings
 from midinet.generation.token_choice import sample_token, steer_within_kinds
@@ -349,6 +350,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
                 if rules.kept is not None:
                     fits = fits_now(rules.kept, state.music)
                     logits = prefer_fitting(logits, fits, is_melodic)
+                    returning = without_pitches(returning)
                 logits = mask_logits(logits, state, rules)
             logits = steer_within_kinds(logits, repetition * returning, kinds)
             token = sample_token(logits, top_k, temperature, top_p, uniform[i])

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from midinet.codec.settings import CodecSettings
-from midinet.codec.vocabulary import NOTE_ON, PROGRAM, TIME_SHIFT, VOCAB_SIZE
-from midinet.generation.repetition import GAIN_BY_BARS, repetition_weights
-from midinet.generation.sampling import compose
+from midinet.codec.vocabulary import DRUM_PROGRAM, NOTE_ON, PROGRAM, TIME_SHIFT, VOCAB_SIZE
+from midinet.generation.kept_events import to_kept_events
+from midinet.generation.repetition import GAIN_BY_BARS, repetition_weights, without_pitches
+from midinet.generation.sampling import compose, stream
 from midinet.generation.settings import MAX_REPETITION, GrammarRules, SamplingSettings
+from midinet.midi.notes import Notes
 from midinet.model.meter import LAGS_TICKS, NUM_SCORES, TICKS_PER_BAR
 from midinet.model.music_transformer import MusicTransformer, build_model
 from midinet.model.parameters import Parameters
@@ -86,6 +88,28 @@ def test_a_meter_whose_numbers_overflow_leads_to_music_all_the_same(value):
     tokens = compose_tokens(model, MAX_REPETITION)
     assert len(tokens) == 1500
     check_encodes_back(tokens)
+
+
+def test_of_an_accompaniment_pitches_do_not_return():
+    random = np.random.default_rng(0).normal(size=(2, VOCAB_SIZE)).astype(np.float32)
+    rest = without_pitches(random).numpy()
+    assert not rest[:, : NOTE_ON.end].any()
+    np.testing.assert_array_equal(rest[:, NOTE_ON.end :], random[:, NOTE_ON.end :])
+
+
+def test_an_accompaniment_that_likes_the_pitches_of_four_bars_ago_is_the_same_with_any_repetition():
+    model = model_that_remembers(4 * TICKS_PER_BAR, liking=2.0)
+    time_ms = 250.0 * np.arange(200)
+    flute, high, loud = (np.full(len(time_ms), n, np.uint8) for n in (73, 100, 80))
+    notes = Notes(time_ms, time_ms + 200, flute, high, loud, np.zeros(len(time_ms), bool))
+    kept = to_kept_events(notes, DRUM_PROGRAM)
+
+    def accompany(repetition: float) -> np.ndarray:
+        settings = SamplingSettings(VOCAB_SIZE, repetition=repetition, bpm=BPM)
+        parts = stream(model, [np.zeros(0, np.uint16)], 600, settings=settings, kept=kept)
+        return np.concatenate(list(parts), axis=1)
+
+    np.testing.assert_array_equal(accompany(0.0), accompany(2.0))
 
 
 @pytest.mark.parametrize("lag", LAGS_TICKS)
