@@ -41,6 +41,16 @@ PROGRAM = TokenRange(TIME_SHIFT.end, NUM_PROGRAMS)  # the current instrument cha
 PAD = PROGRAM.end  # fills a batch; also marks the boundary between songs
 VOCAB_SIZE = PAD + 1
 
+# All tokens by their kind, in ascending order.
+KINDS = {
+    "NOTE_ON": NOTE_ON,
+    "NOTE_OFF": NOTE_OFF,
+    "VELOCITY": VELOCITY,
+    "TIME_SHIFT": TIME_SHIFT,
+    "PROGRAM": PROGRAM,
+    "PAD": TokenRange(PAD, 1),
+}
+
 STEP_MS = 10  # one step of the time grid, which is what TIME_SHIFT.first says
 VELOCITY_STEP = 4
 DRUM_PROGRAM = 117  # Melodic Tom: the program that stands for percussion

@@ -55,6 +55,7 @@ class Weights(NamedTuple):
     blocks: tuple[Block, ...]
     logits: tuple[tf.Tensor, tf.Tensor]
     meter: tuple[tf.Tensor, ...]  # kernel and bias; empty for a model without a head for the meter
+    repetition: tuple[tf.Tensor, ...]  # what repetition adds to these, of the same shapes
 
     @property
     def longest(self) -> int:
@@ -110,13 +111,15 @@ def pack_weights(named: Mapping[str, Any]) -> Weights:
         )
 
     num_blocks = sum(name.endswith("relative_embedding") for name in named)
+    meter = tuple(named[name] for name in _METER if name in named)
     return Weights(
         named["token_embedding"],
         named["position_embedding"],
         tuple(named[name] for name in _STATE_TABLES if name in named),
         tuple(block(f"block_{index}") for index in range(num_blocks)),
         dense("logits"),
-        tuple(named[name] for name in _METER if name in named),
+        meter,
+        repetition_weights(meter),
     )
 
 
@@ -258,6 +261,5 @@ def next_logits(
         row = Features(*(field[:, None] for field in state))
         lookup = lookup_in_ring(onsets)
         logits += meter_logits(x[:, None], row, lookup, *weights.meter)[:, 0]
-        stronger = repetition_weights(weights.meter)
-        repetition = meter_logits(x[:, None], row, lookup, *stronger)[:, 0]
+        repetition = meter_logits(x[:, None], row, lookup, *weights.repetition)[:, 0]
     return logits, repetition, Caches(tuple(new_caches), onsets)

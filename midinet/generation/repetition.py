@@ -28,7 +28,7 @@ def repetition_weights(meter: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
     """The weights of what repetition adds to the logits, given those of the meter's head.
 
     Args:
-        meter: kernel `(D, NUM_SCORES)` and bias `(NUM_SCORES,)`.
+        meter: kernel `(D, NUM_SCORES)` and bias `(NUM_SCORES,)`; empty without such a head.
 
     Returns:
         The same shapes, as `meter_logits` takes them.

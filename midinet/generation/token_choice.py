@@ -8,17 +8,8 @@ from __future__ import annotations
 from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
-from midinet.codec.vocabulary import (
-    NOTE_OFF,
-    NOTE_ON,
-    PAD,
-    PROGRAM,
-    TIME_SHIFT,
-    VELOCITY,
-    TokenRange,
-)
+from midinet.codec.vocabulary import KINDS, PROGRAM
 
-_KINDS = (NOTE_ON, NOTE_OFF, VELOCITY, TIME_SHIFT, PROGRAM, TokenRange(PAD, 1))
 _SORT_KEY_STRIDE = 1024  # more than there are tokens
 
 
@@ -34,10 +25,14 @@ def steer_within_kinds(logits: tf.Tensor, preference: tf.Tensor, kinds: tf.Tenso
         kinds: the temperature of the choice of a kind, and of a program: who plays belongs to
             what happens next, as the kind does.
     """
-    sizes = [kind.size for kind in _KINDS]
+    kinds_of_tokens = list(KINDS.values())
+    sizes = [kind.size for kind in kinds_of_tokens]
     parts = []
     for kind, before, preferred in zip(
-        _KINDS, tf.split(logits, sizes, axis=1), tf.split(preference, sizes, axis=1), strict=True
+        kinds_of_tokens,
+        tf.split(logits, sizes, axis=1),
+        tf.split(preference, sizes, axis=1),
+        strict=True,
     ):
         changed = before + preferred
         if kind is PROGRAM:

@@ -48,7 +48,7 @@ class EpochEntry(TypedDict):
         loss, accuracy: of training, with augmentation and dropout.
         val_loss, val_accuracy: of validation.
         val_loss_per_note: in nats per note.
-        loss_by_kind, val_loss_by_kind: by the names of `metrics.KINDS`.
+        loss_by_kind, val_loss_by_kind: by the names of `vocabulary.KINDS`.
         learning_rate: of its last step.
         tokens_per_second: speed of training.
     """

@@ -8,25 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from midinet.backend import tf
-from midinet.codec.vocabulary import (
-    NOTE_OFF,
-    NOTE_ON,
-    PAD,
-    PROGRAM,
-    TIME_SHIFT,
-    VELOCITY,
-    VOCAB_SIZE,
-    TokenRange,
-)
+from midinet.codec.vocabulary import KINDS, VOCAB_SIZE
 
-KINDS = {
-    "NOTE_ON": NOTE_ON,
-    "NOTE_OFF": NOTE_OFF,
-    "VELOCITY": VELOCITY,
-    "TIME_SHIFT": TIME_SHIFT,
-    "PROGRAM": PROGRAM,
-    "PAD": TokenRange(PAD, 1),  # the end of a song
-}
 _KIND_OF_TOKEN = np.zeros(VOCAB_SIZE, np.int32)
 for _index, _kind in enumerate(KINDS.values()):
     _KIND_OF_TOKEN[_kind.first : _kind.end] = _index

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from midinet.backend import tf
+from midinet.codec import vocabulary
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import (
     DRUM_PROGRAM,
-    NOTE_OFF,
     NOTE_ON,
     PAD,
     PROGRAM,
     TIME_SHIFT,
-    VELOCITY,
     VOCAB_SIZE,
 )
 from midinet.errors import OptionError
@@ -310,8 +309,7 @@ def steer(logits, preference, kinds):
     ).numpy()
 
 
-KINDS = [*(slice(kind.first, kind.end) for kind in (NOTE_ON, NOTE_OFF, VELOCITY, TIME_SHIFT))]
-KINDS += [slice(PROGRAM.first, PROGRAM.end), slice(PAD, VOCAB_SIZE)]
+KINDS = [slice(kind.first, kind.end) for kind in vocabulary.KINDS.values()]
 
 
 def totals(logits):

@@ -9,7 +9,7 @@ import pytest
 
 from midinet import preprocess
 from midinet.backend import tf
-from midinet.codec.vocabulary import PAD
+from midinet.codec.vocabulary import KINDS, PAD
 from midinet.data.batches import Windows
 from midinet.data.batches import dataset as batches_of
 from midinet.data.corpus import open_corpus
@@ -20,7 +20,7 @@ from midinet.model.parameters import Parameters
 from midinet.training.checkpoints import Checkpoints
 from midinet.training.devices import BatchSharding
 from midinet.training.loop import state_and_onsets
-from midinet.training.metrics import KINDS, MetricSums, loss_and_accuracy_sums
+from midinet.training.metrics import MetricSums, loss_and_accuracy_sums
 from midinet.training.optimizer import Adam, clip, learning_rate
 from midinet.training.steps import Steps, next_loss_scale
 from midinet.training.train import TrainingInterrupted, _resume_command, train
