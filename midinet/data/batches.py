@@ -13,7 +13,7 @@ from midinet.codec.decoding import elapsed_steps
 from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
 from midinet.data.augmentation import PAST_STEPS, augment, draw_semitones, transpose
-from midinet.data.song_notes import read_excerpt
+from midinet.data.song_notes import BYTES_PER_TOKEN, read_excerpt
 from midinet.data.windows import Window, write_window
 from midinet.midi.tempo_map import MIN_GRID_SHARE
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # A window is read from so many times its tokens, because augmentation may make it shorter.
 _SUPPLY = 1.25
+# Of the memory for the notes of songs, as much is used by songs whose windows are being visited.
+_LIVE_SHARE = 0.6
 
 
 class Batch(NamedTuple):
@@ -90,6 +92,10 @@ class Windows:
     after it, so some tokens near the cuts are targets of two windows or of none. The end of a song
     is never lost: a last window that would outgrow T is only transposed.
 
+    With `shuffle` the windows are visited in random order. The songs of a data set that does not
+    fit in memory begin at random moments of the epoch, and the windows of each are spread at random
+    over a part of it that is as long as memory allows: so each song is read once.
+
     Everything random depends on (seed, epoch, index) alone, so any batch can be made without those
     before it.
 
@@ -145,9 +151,21 @@ class Windows:
             # Drawn for the whole data set, so that a song's phase does not depend on the others.
             phases=phase.integers(slack + 1)[self._songs],
             first_windows=np.cumsum(counts) - counts,
-            order=order.permutation(self._size) if self.shuffle else np.arange(self._size),
+            order=self._shuffled(counts, order) if self.shuffle else np.arange(self._size),
             seeds=seeds.integers(1 << 32, size=self._size, dtype=np.uint32),
         )
+
+    def _shuffled(self, counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Draws the order of the windows: their numbers, `(len(self),)`.
+
+        Args:
+            counts: for each song, how many windows it has.
+            random: draws the moments, from 0 to 1, at which windows are visited.
+        """
+        num_bytes = BYTES_PER_TOKEN * max(1, int(np.diff(self.corpus.offsets)[self._songs].sum()))
+        span = min(1.0, _LIVE_SHARE * self.corpus.notes.max_bytes / num_bytes)  # of each song
+        begins = (1 - span) * random.random(len(counts))
+        return np.argsort(begins.repeat(counts) + span * random.random(self._size), kind="stable")
 
     def forget(self) -> None:
         """Frees what grows with the number of windows; it comes back when it is needed."""

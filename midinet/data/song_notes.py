@@ -17,7 +17,8 @@ from midinet.codec.decoding import current_values, elapsed_steps
 from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, NUM_PITCHES, PROGRAM, VELOCITY, Tokens
 from midinet.data.windows import NEVER, Excerpt
 
-_KEPT_BYTES = 128 << 20  # enough for some 9 million tokens
+BYTES_PER_TOKEN = 13  # of a song, on average
+_KEPT_BYTES = 256 << 20  # enough for 20 million tokens
 _NO_EVENT = np.iinfo(np.int32).max  # in place of the index and the time of a note's end
 
 
@@ -153,8 +154,8 @@ class NotesCache:
     """
 
     def __init__(self, read: Callable[[int], SongNotes], max_bytes: int = _KEPT_BYTES) -> None:
+        self.max_bytes = max_bytes
         self._read = read
-        self._max_bytes = max_bytes
         self._kept: OrderedDict[int, SongNotes] = OrderedDict()
         self._num_bytes = 0
         self._lock = threading.Lock()  # tf.data makes batches in threads of its own
@@ -166,6 +167,6 @@ class NotesCache:
                 return self._kept[index]
             notes = self._kept[index] = self._read(index)
             self._num_bytes += notes.num_bytes
-            while self._num_bytes > self._max_bytes and len(self._kept) > 1:
+            while self._num_bytes > self.max_bytes and len(self._kept) > 1:
                 self._num_bytes -= self._kept.popitem(last=False)[1].num_bytes
             return notes

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from midinet.codec.decoding import elapsed_steps, tokens_to_notes
 from midinet.codec.encoding import encode
 from midinet.codec.restating import NOT_RESTATED
-from midinet.codec.vocabulary import NOTE_OFF, NUM_PITCHES, PAD, PROGRAM, STEP_MS
+from midinet.codec.vocabulary import (
+    DRUM_PROGRAM,
+    NOTE_OFF,
+    NUM_PITCHES,
+    PAD,
+    PROGRAM,
+    STEP_MS,
+)
 from midinet.data.augmentation import PAST_STEPS
 from midinet.data.batches import Windows, dataset, num_batches
+from midinet.data.song_notes import NotesCache, read_notes
 from midinet.midi.tempo_map import TempoMap
 from tests.data.music import FakeCorpus, make_corpus, make_notes
 from tests.data.test_windows import silent_note_offs
@@ -179,6 +187,27 @@ def test_epochs_cut_and_order_differently():
     assert len({tuple(sorted(batch.start_steps.tolist())) for batch in epochs}) == 8
     other_seed = whole(Windows(CORPUS, SONGS, 64, seed=1, shuffle=True))
     assert other_seed.inputs.tolist() != epochs[0].inputs.tolist()
+
+
+def test_an_epoch_reads_each_song_about_once_though_few_fit_in_memory():
+    corpus = make_corpus(60)
+    read: list[int] = []
+
+    def read_song(index):
+        read.append(index)
+        return read_notes(corpus.song(index), DRUM_PROGRAM)
+
+    num_bytes = sum(corpus.notes(index).num_bytes for index in range(60))
+    for share, most in ((0.2, 90), (1.0, 60)):
+        corpus.notes = NotesCache(read_song, int(share * num_bytes))
+        windows = Windows(corpus, range(60), 64, shuffle=True)
+        assert len(windows) > 400
+        read.clear()
+        starts = [int(windows.batch(n, 1).start_steps[0]) for n in range(len(windows))]
+        assert set(read) == set(range(60))
+        assert len(read) <= most
+        following = np.mean(np.diff(starts) > 0)
+        assert 0.35 < following < 0.65, "the order of a song's windows is random too"
 
 
 def test_a_song_is_cut_alike_whatever_songs_are_with_it():
