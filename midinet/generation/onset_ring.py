@@ -16,7 +16,7 @@ from tensorflow.compiler.tf2xla.python import xla
 
 from midinet.backend import tf
 from midinet.codec.vocabulary import NOTE_ON, NUM_PITCHES, NUM_PROGRAMS
-from midinet.model.meter import LAGS_TICKS, Lookup, Onsets
+from midinet.model.meter import LAGS_TICKS, TICKS_PER_BAR, Lookup, Onsets
 from midinet.model.music_state import NO_TICK, Features
 
 _RING_TICKS = 512  # R; a power of two, so that the place of a tick is some of its bits
@@ -77,16 +77,20 @@ def remember_onset(ring: OnsetRing, token: tf.Tensor, features: Features) -> Ons
 
 
 def lookup_in_ring(ring: OnsetRing) -> Lookup:
-    """Looks up what was played, for one query per piece."""
+    """Looks up what was played."""
+    B = ring.ticks.shape[0]
+
+    def holds(tick: tf.Tensor) -> tf.Tensor:
+        held = tf.gather(ring.ticks, tf.reshape(tick % _RING_TICKS, (B, -1)), batch_dims=1)
+        return tf.reshape(held, tick.shape) == tick
 
     def had_onset(tick: tf.Tensor) -> tf.Tensor:
-        held = tf.gather(ring.ticks, tick % _RING_TICKS, batch_dims=1)
-        return tf.cast(held == tick, tf.float32)
+        return tf.cast(holds(tick[..., None] + tf.range(1, TICKS_PER_BAR + 1)), tf.float32)
 
     def began(tick: tf.Tensor, program: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        notes = tf.gather(ring.notes, tick % _RING_TICKS, batch_dims=1)  # (B, 1, 128, W)
-        notes = tf.where(had_onset(tick)[..., None, None] > 0, notes, 0)
-        words = tf.gather(notes, program, batch_dims=2)  # (B, 1, W)
+        notes = tf.gather(ring.notes, tick % _RING_TICKS, batch_dims=1)  # (B, Q, L, 128, W)
+        notes = tf.where(holds(tick)[..., None, None], notes, 0)
+        words = tf.gather(notes, tf.broadcast_to(program[..., None], tick.shape), batch_dims=3)
         bits = tf.bitwise.right_shift(words[..., None], tf.range(_WORD_BITS)) & 1
         pitches = tf.reshape(bits, (*tick.shape, NUM_PITCHES))
         programs = tf.reduce_any(notes != 0, axis=-1)

@@ -58,6 +58,10 @@ _RING_TICKS = 4096  # longer than most windows; of a longer one some onsets are 
 # Positions in the bar, distances, and for each lag a score for lines, for pitches, for programs.
 NUM_SCORES = 2 * TICKS_PER_BAR + 3 * len(LAGS_TICKS)
 
+_DISTANCES_TICKS = np.arange(1, TICKS_PER_BAR + 1, dtype=np.int32)
+# The line so many ticks after the present, for each lag: whether what it repeats is in the past.
+_IS_PAST = np.less.outer(_DISTANCES_TICKS, LAGS_TICKS).T.astype(np.float32)
+
 _EPSILON = 1e-3  # ticks; ties are decided alike wherever this is computed
 
 
@@ -116,9 +120,10 @@ class Lookup(NamedTuple):
     """How to look up what was played: functions that return 0 and 1 as float32.
 
     Attributes:
-        began: maps times in ticks and programs, both `(B, Q)`, to what began at those times: which
-            pitches of the program `(B, Q, 128)`, and which programs `(B, Q, 128)`.
-        had_onset: maps times in ticks `(B, Q, 48)` to whether any note began then.
+        began: maps times in ticks `(B, Q, L)` and programs `(B, Q)` to what began at those times:
+            which pitches of the program `(B, Q, L, 128)`, and which programs `(B, Q, L, 128)`.
+        had_onset: maps times in ticks `(B, Q, L)` to whether any note began at each of the 48
+            ticks after them, `(B, Q, L, 48)`.
     """
 
     began: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -143,16 +148,19 @@ def meter_logits(
     sizes = (TICKS_PER_BAR, TICKS_PER_BAR, L, L, L)
     at_position, at_distance, line_lags, pitch_lags, program_lags = tf.split(scores, sizes, axis=-1)
     tick, program = (tf.cast(x, tf.int32) for x in (features.tick, features.program))
-    line = tick[..., None] + tf.range(1, TICKS_PER_BAR + 1)  # (B, Q, 48)
-    lines = at_distance + tf.gather(at_position, line % TICKS_PER_BAR, batch_dims=2)
-    pitches = programs = tf.zeros(1)
-    for index, lag in enumerate(LAGS_TICKS):
-        began_pitches, began_programs = lookup.began(tick - lag, program)
-        pitches += pitch_lags[..., index, None] * began_pitches
-        programs += program_lags[..., index, None] * began_programs
-        before = line - lag
-        is_past = before < tick[..., None]
-        lines += line_lags[..., index, None] * tf.where(is_past, lookup.had_onset(before), 0.0)
+    before = tick[..., None] - tf.constant(LAGS_TICKS)
+    began_pitches, began_programs = lookup.began(before, program)
+    had_onset = lookup.had_onset(before) * _IS_PAST
+    pitches, programs, lines = (
+        tf.einsum("bql,bqlx->bqx", lags, began)
+        for lags, began in (
+            (pitch_lags, began_pitches),
+            (program_lags, began_programs),
+            (line_lags, had_onset),
+        )
+    )
+    position = (tick[..., None] + _DISTANCES_TICKS) % TICKS_PER_BAR
+    lines += at_distance + tf.gather(at_position, position, batch_dims=2)
 
     distance = distances_of_lines(features)
     shifts = tf.gather(lines, tf.maximum(distance - 1, 0), batch_dims=2)
@@ -167,46 +175,72 @@ def meter_logits(
 
 def lookup_in(onsets: Onsets) -> Lookup:
     """Looks up what was played in lists of onsets, for many queries at once."""
-    has_onset = _ring_of(onsets)
-
-    def had_onset(tick: tf.Tensor) -> tf.Tensor:
-        return tf.gather(has_onset, tick % _RING_TICKS, batch_dims=1)
-
-    is_onset = tf.cast(onsets.tick > NO_TICK, tf.float32)[..., None]
-    pitches = is_onset * tf.one_hot(onsets.pitch, NUM_PITCHES)
-    programs = is_onset * tf.one_hot(onsets.program, NUM_PROGRAMS)
+    onsets = Onsets(*(tf.cast(field, tf.int32) for field in onsets))
+    B, C = onsets.tick.shape
     # The onsets of a time are neighbours in this order, and so are those of a program among them.
     key = onsets.tick * NUM_PROGRAMS + onsets.program
     order = tf.argsort(key, axis=1)
-    key = tf.gather(key, order, batch_dims=1)
-    # How many onsets come before each place: (B, C + 1, 128).
-    pitches_before, programs_before = (
-        tf.pad(tf.cumsum(tf.gather(x, order, batch_dims=1), axis=1), ((0, 0), (1, 0), (0, 0)))
-        for x in (pitches, programs)
-    )
+    key, pitch = (tf.gather(field, order, batch_dims=1) for field in (key, onsets.pitch))
+    row = tf.broadcast_to(tf.range(B)[:, None], (B, C))
+    is_onset = tf.cast(key >= (NO_TICK + 1) * NUM_PROGRAMS, tf.float32)
 
-    def between(before: tf.Tensor, first_key: tf.Tensor, size: int) -> tf.Tensor:
-        first, end = (tf.searchsorted(key, k) for k in (first_key, first_key + size))
-        count = tf.gather(before, end, batch_dims=1) - tf.gather(before, first, batch_dims=1)
-        return tf.minimum(count, 1.0)
+    def table(group: tf.Tensor, value: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Looks up which values the onsets of a group have, given a number `(B, N)` of the group.
+
+        Args:
+            group: `(B, C)` ascending numbers of groups.
+            value: `(B, C)` from 0 to 127.
+        """
+        is_first = group != tf.pad(group[:, :-1], ((0, 0), (1, 0)), constant_values=-1 << 31)
+        line = tf.cumsum(tf.cast(is_first, tf.int32), axis=1)
+        index = tf.stack([row, line, value], axis=-1)
+        # Line 0 is for groups that have no onsets.
+        values = tf.minimum(tf.scatter_nd(index, is_onset, (B, C + 1, NUM_PITCHES)), 1.0)
+
+        def look_up(wanted: tf.Tensor) -> tf.Tensor:
+            place = tf.minimum(tf.searchsorted(group, wanted), C - 1)
+            is_found = tf.gather(group, place, batch_dims=1) == wanted
+            found = tf.where(is_found, tf.gather(line, place, batch_dims=1), 0)
+            return tf.gather(values, found, batch_dims=1)
+
+        return look_up
+
+    pitches_of = table(key, pitch)
+    programs_of = table(key // NUM_PROGRAMS, key % NUM_PROGRAMS)
 
     def began(tick: tf.Tensor, program: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        first_key = tick * NUM_PROGRAMS
+        shape = (*tick.shape, NUM_PITCHES)
+        wanted = tf.reshape(tick * NUM_PROGRAMS + program[..., None], (B, -1))
         return (
-            between(pitches_before, first_key + program, 1),
-            between(programs_before, first_key, NUM_PROGRAMS),
+            tf.reshape(pitches_of(wanted), shape),
+            tf.reshape(programs_of(wanted // NUM_PROGRAMS), shape),
         )
+
+    following = _following_onsets(onsets)
+
+    def had_onset(tick: tf.Tensor) -> tf.Tensor:
+        bits = tf.gather(following, tick % _RING_TICKS, batch_dims=1)
+        bits = tf.bitwise.right_shift(bits[..., None], tf.range(TICKS_PER_BAR, dtype=tf.int64))
+        return tf.cast(bits & 1, tf.float32)
 
     return Lookup(began, had_onset)
 
 
-def _ring_of(onsets: Onsets) -> tf.Tensor:
-    """Which ticks have onsets: `(B, _RING_TICKS)` float32, 0 or 1, by tick modulo the length."""
+def _following_onsets(onsets: Onsets) -> tf.Tensor:
+    """At which ticks after each tick notes began: `(B, _RING_TICKS)` int64, by tick modulo length.
+
+    Bit k of a number stands for the tick that comes k + 1 ticks later.
+    """
     B, C = onsets.tick.shape
     row = tf.broadcast_to(tf.range(B)[:, None], (B, C))
-    index = tf.stack([row, onsets.tick % _RING_TICKS], axis=-1)
-    is_onset = tf.cast(onsets.tick > NO_TICK, tf.float32)
-    return tf.minimum(tf.scatter_nd(index, is_onset, (B, _RING_TICKS)), 1.0)
+    index = tf.stack([row, (onsets.tick - 1) % _RING_TICKS], axis=-1)
+    is_onset = tf.cast(onsets.tick > NO_TICK, tf.int64)
+    bits = tf.minimum(tf.scatter_nd(index, is_onset, (B, _RING_TICKS)), 1)
+    size = 1  # bits that are known; each round doubles them
+    while size < TICKS_PER_BAR:
+        bits |= tf.bitwise.left_shift(tf.roll(bits, -size, axis=1), tf.constant(size, tf.int64))
+        size *= 2
+    return bits
 
 
 def distances_of_lines(features: Features) -> tf.Tensor:
