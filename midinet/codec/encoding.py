@@ -40,8 +40,9 @@ _LEVELS = np.clip((np.arange(256) + VELOCITY_STEP // 2) // VELOCITY_STEP, 1, VEL
 _NEVER = np.int64(1) << 40  # grid steps: later than any song
 
 # An event's sort key is one integer. From the lowest bit it holds: the velocity level, the pitch,
-# whether it is a NOTE_ON, the program, whether that program is not the current one, and the time.
-_PITCH_BIT, _ON_BIT, _PROGRAM_BIT, _OTHER_BIT, _TIME_BIT = 5, 12, 13, 20, 21
+# whether it is a NOTE_ON, the program, whether that program is not the current one, the part, and
+# the time.
+_PITCH_BIT, _ON_BIT, _PROGRAM_BIT, _OTHER_BIT, _PART_BIT, _TIME_BIT = 5, 12, 13, 20, 21, 23
 # The tokens of events, by the pitch and the bit above it.
 _NOTE_TOKENS = np.add.outer([NOTE_OFF.first, NOTE_ON.first], np.arange(NUM_PITCHES)).reshape(-1)
 
@@ -91,8 +92,10 @@ def encode(
         music.save(file=file)
         music = file.getvalue()
     notes = music if isinstance(music, Notes) else read_midi(music, sustain, volume)
-    grid_notes = _to_grid(notes, drum_program)
-    return _write(_event_keys(grid_notes, drum_program))
+    start, end, slot, level = _to_grid(notes, drum_program)
+    has_end = slot // NUM_PITCHES != drum_program
+    keys = event_keys(start, slot, level), event_keys(end[has_end], slot[has_end])
+    return write_events(np.concatenate(keys)).tokens
 
 
 def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
@@ -133,31 +136,38 @@ def _to_grid(notes: Notes, drum_program: int | None) -> _GridNotes:
     return _GridNotes(start - first_onset, end - first_onset, slot, level)
 
 
-def _event_keys(notes: _GridNotes, drum_program: int | None) -> np.ndarray:
-    """The sort keys of the notes' NOTE_ON and NOTE_OFF events; percussion has no NOTE_OFF."""
-    program, pitch = notes.slot // NUM_PITCHES, notes.slot & (NUM_PITCHES - 1)
-    what = program << _PROGRAM_BIT | pitch << _PITCH_BIT
-    on = notes.start << _TIME_BIT | what | 1 << _ON_BIT | notes.level
-    off = notes.end << _TIME_BIT | what
-    return np.concatenate((on, off[program != drum_program]))
-
-
-def _sort_events(keys: np.ndarray, first_program: int = 0) -> np.ndarray:
-    """Sorts event keys in place into the order in which tokens are written.
-
-    Events are ordered by time; at one time the current program comes first, then the others
-    ascending; within a program NOTE_OFFs by pitch, then NOTE_ONs by pitch.
+def event_keys(
+    time: np.ndarray, slot: np.ndarray, level: np.ndarray | None = None, part: int = 0
+) -> np.ndarray:
+    """The sort keys of NOTE_ONs, or of NOTE_OFFs; see `write_events`.
 
     Args:
-        keys: `(N,)` int64 sort keys, N > 0.
-        first_program: the program that is current before the first event.
+        time: `(N,)` grid steps, from 0.
+        slot: `(N,)` program * NUM_PITCHES + pitch.
+        level: `(N,)` the VELOCITY index of each NOTE_ON; None for NOTE_OFFs.
+        part: 0 to 3; at one time the events of a lower part come first.
+
+    Returns:
+        `(N,)` int64.
+    """
+    program, pitch = slot // NUM_PITCHES, slot % NUM_PITCHES
+    keys: np.ndarray = time << _TIME_BIT | program << _PROGRAM_BIT | pitch << _PITCH_BIT
+    keys |= part << _PART_BIT
+    return keys if level is None else keys | level | 1 << _ON_BIT
+
+
+def _sort_events(keys: np.ndarray) -> np.ndarray:
+    """Sorts event keys `(N,)`, N > 0, in place into the order in which tokens are written.
+
+    Events are ordered by time and part; at one time the current program comes first, then the
+    others ascending; within a program NOTE_OFFs by pitch, then NOTE_ONs by pitch.
     """
     keys.sort()
     group = keys >> _PROGRAM_BIT  # one group per time and program: the "other" bit is still 0
     first_of_group = np.flatnonzero(_run_starts(group))
     group = group[first_of_group]
-    first_of_time = np.flatnonzero(_run_starts(group >> (_TIME_BIT - _PROGRAM_BIT)))
-    current = _current_programs(group & (NUM_PROGRAMS - 1), first_of_time, first_program)
+    first_of_time = np.flatnonzero(_run_starts(group >> (_PART_BIT - _PROGRAM_BIT)))
+    current = _current_programs(group & (NUM_PROGRAMS - 1), first_of_time)
 
     first_event = first_of_group[first_of_time]
     events_per_time = np.append(first_event[1:], len(keys)) - first_event
@@ -179,9 +189,7 @@ def _field(keys: np.ndarray, bit: int, size: int) -> np.ndarray:
     return keys >> bit & (size - 1)
 
 
-def _current_programs(
-    programs: np.ndarray, first_of_time: np.ndarray, first_program: int
-) -> np.ndarray:
+def _current_programs(programs: np.ndarray, first_of_time: np.ndarray) -> np.ndarray:
     """The program that is current as each time begins.
 
     Programs are written in ascending order, so a time leaves its highest program current, unless
@@ -190,14 +198,13 @@ def _current_programs(
     Args:
         programs: `(P,)` the programs of all times, ascending within a time.
         first_of_time: `(T,)` the index in `programs` at which each time begins.
-        first_program: the program that is current before the first time.
 
     Returns:
-        `(T,)` one program per time.
+        `(T,)` one program per time; program 0 is current before the first.
     """
     last_of_time = np.append(first_of_time[1:], len(programs)) - 1
     highest, second = programs[last_of_time], programs[last_of_time - 1]
-    before = np.append(first_program, highest[:-1])  # as if all times before left their highest
+    before = np.append(0, highest[:-1])  # as if all times before left their highest
     # What a time leaves depends on what the time before it left. If its highest program is the
     # highest of the time before, it leaves its second highest where that one did not, and the
     # other way round. If it is the second highest of the time before, both leave the same of the
@@ -213,23 +220,40 @@ def _current_programs(
     return before
 
 
-def _emit_tokens(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> Tokens:
-    """Writes sorted event keys as tokens.
+class Written(NamedTuple):
+    """Events as tokens.
+
+    Attributes:
+        tokens: `(T,)` uint16.
+        keys: `(N,)` int64, the keys of the events in the order in which they were written.
+        event_at: `(N,)` for each of them where its NOTE_ON or NOTE_OFF is in the tokens.
+    """
+
+    tokens: Tokens
+    keys: np.ndarray
+    event_at: np.ndarray
+
+    @property
+    def part(self) -> np.ndarray:
+        """`(N,)` the part of each event."""
+        return _field(self.keys, _PART_BIT, 4)
+
+
+def write_events(keys: np.ndarray) -> Written:
+    """Writes events as tokens, in the order in which an encoder writes them.
 
     Each event becomes, in this order: TIME_SHIFTs where time passes, PROGRAM and VELOCITY where
-    they change, and its own NOTE_ON or NOTE_OFF.
+    they change, and its own NOTE_ON or NOTE_OFF. Music begins with program 0 and without a level.
 
     Args:
-        keys: `(N,)` sorted event keys, N > 0; time begins at 0.
-        first_program: the program that is current at the beginning.
-        first_level: the velocity level that is current there; 0, which no note has, for none.
-
-    Returns:
-        `(T,)` uint16 tokens.
+        keys: `(N,)` from `event_keys`, in any order; they are sorted in place.
     """
+    if not len(keys):
+        return Written(np.empty(0, np.uint16), keys, np.empty(0, np.int64))
+    _sort_events(keys)
     program = _field(keys, _PROGRAM_BIT, NUM_PROGRAMS)
     has_program = _run_starts(program)
-    has_program[0] = program[0] != first_program
+    has_program[0] = program[0] != 0
 
     time = keys >> _TIME_BIT
     steps = time.copy()
@@ -240,9 +264,7 @@ def _emit_tokens(keys: np.ndarray, first_program: int = 0, first_level: int = 0)
 
     on = np.flatnonzero(keys & (1 << _ON_BIT))
     level = _field(keys[on], 0, VELOCITY.size)
-    is_new_level = _run_starts(level)
-    is_new_level[:1] = level[:1] != first_level
-    is_new_level = np.flatnonzero(is_new_level)
+    is_new_level = np.flatnonzero(_run_starts(level))
     has_level, level = on[is_new_level], level[is_new_level]
 
     num_tokens = 1 + has_program
@@ -260,37 +282,4 @@ def _emit_tokens(keys: np.ndarray, first_program: int = 0, first_level: int = 0)
     tokens[event_at[has_level] - 1] = VELOCITY.first + level
     tokens[program_at[has_program]] = PROGRAM.first + program[has_program]
     tokens[last_shift_at] = TIME_SHIFT.first + (steps - 1) % TIME_SHIFT.size
-    return tokens
-
-
-def write_events(
-    time: np.ndarray,
-    slot: np.ndarray,
-    is_on: np.ndarray,
-    level: np.ndarray,
-    first_program: int = 0,
-    first_level: int = 0,
-) -> Tokens:
-    """Writes events as tokens, in the order in which an encoder writes them.
-
-    Args:
-        time: `(N,)` grid steps, from 0.
-        slot: `(N,)` program * NUM_PITCHES + pitch.
-        is_on: `(N,)` whether an event is a NOTE_ON rather than a NOTE_OFF.
-        level: `(N,)` the VELOCITY index of each NOTE_ON, 1 to 31.
-        first_program: the program that is current at the beginning.
-        first_level: the level that is current there; 0 for none.
-
-    Returns:
-        `(T,)` uint16 tokens.
-    """
-    program, pitch = slot // NUM_PITCHES, slot % NUM_PITCHES
-    what = program << _PROGRAM_BIT | pitch << _PITCH_BIT | np.where(is_on, 1 << _ON_BIT | level, 0)
-    return _write(time << _TIME_BIT | what, first_program, first_level)
-
-
-def _write(keys: np.ndarray, first_program: int = 0, first_level: int = 0) -> Tokens:
-    """Puts event keys, of which there may be none, in order and writes them as tokens."""
-    if not len(keys):
-        return np.empty(0, np.uint16)
-    return _emit_tokens(_sort_events(keys, first_program), first_program, first_level)
+    return Written(tokens, keys, event_at)

@@ -1,6 +1,6 @@
 """Augmentation: changes of key, instruments, loudness and tempo, and mistakes at the beginning.
 
-Every function takes the notes of an excerpt and returns new ones; the data set is never changed.
+Every function takes the notes of some excerpts and returns new ones; the data set is never changed.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from midinet.codec.vocabulary import NUM_PITCHES, NUM_PROGRAMS, VELOCITY
+from midinet.data.draws import Draws
 from midinet.data.mistakes import MAX_REACTION_STEPS, disturb_beginning
-from midinet.data.windows import NEVER, Excerpt, next_onsets, without_overlaps
+from midinet.data.windows import NEVER, Excerpts, next_onsets, without_overlaps
 
 MIN_SEMITONES, MAX_SEMITONES = -6, 5
 MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR = 0.88, 1.12  # of all times, so that over 1 is slower
@@ -27,129 +28,147 @@ _MAX_LEVEL = VELOCITY.size - 1
 
 
 def augment(
-    excerpt: Excerpt, random: np.random.Generator, drum_program: int | None
-) -> tuple[Excerpt, float]:
-    """Changes an excerpt in every way at once, each by a random amount.
+    excerpts: Excerpts, draws: Draws, drum_program: int | None
+) -> tuple[Excerpts, np.ndarray]:
+    """Changes excerpts in every way at once, each by a random amount.
 
     Returns:
-        The new excerpt, and the factor by which its times were multiplied.
+        The new excerpts, and the factors `(B,)` by which their times were multiplied.
     """
-    excerpt = transpose(excerpt, draw_semitones(random), drum_program)
-    if random.random() < EXCHANGE_SHARE:
-        excerpt = exchange_instruments(excerpt, random, drum_program)
-    if random.random() < LOUDNESS_SHARE:
-        levels = int(random.integers(-MAX_LOUDNESS_LEVELS, MAX_LOUDNESS_LEVELS, endpoint=True))
-        excerpt = change_loudness(excerpt, levels)
-    if random.random() < FORGETFUL_SHARE:
-        excerpt = forget_note_offs(excerpt, random, drum_program)
-    if random.random() < DISTURBED_SHARE:
-        excerpt = disturb_beginning(excerpt, random, drum_program)
-    factor = float(random.uniform(MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR))
-    return stretch(excerpt, factor), factor
+    excerpts = transpose(excerpts, draw_semitones(draws), drum_program)
+    is_exchanged = draws.uniform("exchange") < EXCHANGE_SHARE
+    excerpts = exchange_instruments(excerpts, draws, drum_program, is_exchanged)
+    is_changed = draws.uniform("change loudness") < LOUDNESS_SHARE
+    levels = draws.integers("loudness", -MAX_LOUDNESS_LEVELS, MAX_LOUDNESS_LEVELS)
+    excerpts = change_loudness(excerpts, levels * is_changed)
+    is_forgetful = draws.uniform("forget") < FORGETFUL_SHARE
+    excerpts = forget_note_offs(excerpts, draws, drum_program, is_forgetful)
+    is_disturbed = draws.uniform("disturb") < DISTURBED_SHARE
+    excerpts = disturb_beginning(excerpts, draws, drum_program, is_disturbed)
+    tempo_range = MAX_TEMPO_FACTOR - MIN_TEMPO_FACTOR
+    factors = MIN_TEMPO_FACTOR + tempo_range * draws.uniform("tempo")
+    return without_overlaps(stretch(excerpts, factors)), factors
 
 
-def draw_semitones(random: np.random.Generator) -> int:
-    """Draws the interval by which to transpose."""
-    return int(random.integers(MIN_SEMITONES, MAX_SEMITONES, endpoint=True))
+def draw_semitones(draws: Draws) -> np.ndarray:
+    """Draws the intervals by which to transpose, `(B,)`."""
+    return draws.integers("semitones", MIN_SEMITONES, MAX_SEMITONES)
 
 
-def transpose(excerpt: Excerpt, semitones: int, drum_program: int | None) -> Excerpt:
-    """Moves all melodic notes by the same interval, upwards; percussion stays.
+def transpose(excerpts: Excerpts, semitones: np.ndarray, drum_program: int | None) -> Excerpts:
+    """Moves all melodic notes of a row by the same interval `(B,)`, upwards; percussion stays.
 
     If a note would leave 0-127, all move by less: as far as the outermost note can go.
     """
-    is_melodic = ~excerpt.is_drum(drum_program)
-    pitch = excerpt.slot[is_melodic] % NUM_PITCHES
-    if len(pitch):
-        lowest, highest = int(pitch.min()), int(pitch.max())
-        semitones = max(-lowest, min(semitones, NUM_PITCHES - 1 - highest))
-    return excerpt._replace(slot=excerpt.slot + semitones * is_melodic)
+    row, is_melodic = excerpts.row, ~excerpts.is_drum(drum_program)
+    pitch = excerpts.slot % NUM_PITCHES
+    lowest = np.full(len(semitones), NUM_PITCHES - 1)
+    highest = np.zeros(len(semitones), np.int64)
+    np.minimum.at(lowest, row[is_melodic], pitch[is_melodic])
+    np.maximum.at(highest, row[is_melodic], pitch[is_melodic])
+    semitones = np.clip(semitones, -lowest, NUM_PITCHES - 1 - highest)
+    return excerpts._replace(slot=excerpts.slot + semitones[row] * is_melodic)
 
 
 def exchange_instruments(
-    excerpt: Excerpt, random: np.random.Generator, drum_program: int | None
-) -> Excerpt:
+    excerpts: Excerpts, draws: Draws, drum_program: int | None, is_chosen: np.ndarray
+) -> Excerpts:
     """Lets other instruments of the same General MIDI families play some parts.
 
-    Each melodic instrument is exchanged with probability INSTRUMENT_SHARE for one that does not
-    play in the excerpt, so that no two parts become one.
+    In the chosen rows `(B,)` each melodic instrument is exchanged with probability INSTRUMENT_SHARE
+    for one that does not play in the excerpt, so that no two parts become one.
     """
-    program = excerpt.slot // NUM_PITCHES
-    playing: list[int] = np.unique(program).tolist()
-    used = {excerpt.program, *playing}
-    replacement = np.arange(NUM_PROGRAMS)
-    for before in playing:
-        if before == drum_program:
-            continue
-        first = before - before % _FAMILY_SIZE
-        family = range(first, first + _FAMILY_SIZE)
-        unused = [other for other in family if other not in used and other != drum_program]
-        if unused and random.random() < INSTRUMENT_SHARE:
-            replacement[before] = unused[random.integers(len(unused))]
-            used.add(int(replacement[before]))
+    # Here a part is a row and a program as one number.
+    first_parts = NUM_PROGRAMS * np.arange(len(is_chosen))
+    part = excerpts.slot // NUM_PITCHES
+    is_taken = np.zeros((len(is_chosen), NUM_PROGRAMS), bool)
+    is_taken.ravel()[part] = True
+    playing = np.flatnonzero(is_taken)
+    row = playing // NUM_PROGRAMS
+    draws = draws.each(row)
+    is_exchanged = is_chosen[row] & (draws.uniform("exchanged") < INSTRUMENT_SHARE)
+    choice = draws.uniform("other instrument")
+    if drum_program is not None:
+        is_taken[:, drum_program] = True
+        is_exchanged &= playing % NUM_PROGRAMS != drum_program
+    current = first_parts + excerpts.program
+    is_taken.ravel()[current] = True
+    families = is_taken.reshape(-1, _FAMILY_SIZE)
+    replacement = np.arange(is_taken.size)
+    for index in np.flatnonzero(is_exchanged).tolist():
+        family = playing[index] // _FAMILY_SIZE
+        others = np.flatnonzero(~families[family])
+        if len(others):
+            other = others[int(choice[index] * len(others))]
+            replacement[playing[index]] = family * _FAMILY_SIZE + other
+            families[family, other] = True
     # Where a song begins no instrument has been chosen yet.
-    is_beginning = excerpt.current_level == 0
-    return excerpt._replace(
-        slot=replacement[program] * NUM_PITCHES + excerpt.slot % NUM_PITCHES,
-        program=excerpt.program if is_beginning else int(replacement[excerpt.program]),
+    is_beginning = excerpts.current_level == 0
+    return excerpts._replace(
+        slot=replacement[part] * NUM_PITCHES + excerpts.slot % NUM_PITCHES,
+        program=np.where(is_beginning, current, replacement[current]) - first_parts,
     )
 
 
-def change_loudness(excerpt: Excerpt, levels: int) -> Excerpt:
-    """Makes all notes louder by so many velocity levels, or softer if it is negative."""
+def change_loudness(excerpts: Excerpts, levels: np.ndarray) -> Excerpts:
+    """Makes all notes of a row louder by so many velocity levels `(B,)`, softer if negative."""
 
-    def change(level: np.ndarray) -> np.ndarray:
+    def change(level: np.ndarray, by: np.ndarray) -> np.ndarray:
         # Level 0 is no velocity: it stands for none at the beginning of a song.
-        return np.where(level > 0, np.clip(level + levels, 1, _MAX_LEVEL), 0)
+        return np.where(level > 0, np.clip(level + by, 1, _MAX_LEVEL), 0)
 
-    current_level = int(change(np.array(excerpt.current_level)))
-    return excerpt._replace(level=change(excerpt.level), current_level=current_level)
+    return excerpts._replace(
+        level=change(excerpts.level, levels[excerpts.row]),
+        current_level=change(excerpts.current_level, levels),
+    )
 
 
 def forget_note_offs(
-    excerpt: Excerpt, random: np.random.Generator, drum_program: int | None
-) -> Excerpt:
+    excerpts: Excerpts, draws: Draws, drum_program: int | None, is_chosen: np.ndarray
+) -> Excerpts:
     """Lets some notes that ended before the window sound on into it, where they soon end.
 
     A model that composes forgets some NOTE_OFF sooner or later. Music in which every note ends in
     time does not teach it to recover, since what it then sees is like nothing that it learned from.
     The notes that hang are restated at the beginning of the window, which counts in no loss: so a
-    model learns to end them, but not to forget.
+    model learns to end them, but not to forget. Only the chosen rows `(B,)` change.
     """
-    is_last_of_slot = np.append(np.diff(excerpt.slot) != 0, True)[: len(excerpt.slot)]
-    sounds_next = np.append(excerpt.began_before[1:], False)[: len(excerpt.slot)] & ~is_last_of_slot
-    candidates = np.flatnonzero(excerpt.is_over & ~sounds_next & ~excerpt.is_drum(drum_program))
-    count = min(len(candidates), int(random.integers(1, MAX_FORGOTTEN, endpoint=True)))
-    forgotten = random.choice(candidates, count, replace=False)
-    is_over, end_steps = excerpt.is_over.copy(), excerpt.end_steps.copy()
+    following = next_onsets(excerpts)
+    # A slot in which a later note began before the window is not free for an earlier one.
+    is_followed = np.append(excerpts.began_before[1:], False)[: len(following)]
+    is_followed &= following != NEVER
+    is_candidate = excerpts.is_over & ~is_followed & ~excerpts.is_drum(drum_program)
+    candidates = np.flatnonzero(is_candidate & is_chosen[excerpts.row])
+    row = excerpts.row[candidates]
+    in_random_order = candidates[np.lexsort((draws.each(row).uniform("forgotten"), row))]
+    count = draws.integers("forgotten notes", 1, MAX_FORGOTTEN)
+    forgotten = in_random_order[np.arange(len(row)) - row.searchsorted(row) < count[row]]
+    row = excerpts.row[forgotten]
+    reaction_steps = draws.each(row).integers("reaction to forgotten", 0, MAX_REACTION_STEPS)
+    is_over, end_steps = excerpts.is_over.copy(), excerpts.end_steps.copy()
     is_over[forgotten] = False
-    reaction_steps = random.integers(MAX_REACTION_STEPS, size=count, endpoint=True)
-    end_steps[forgotten] = np.minimum(
-        excerpt.start_steps + reaction_steps, next_onsets(excerpt)[forgotten]
-    )
-    return excerpt._replace(is_over=is_over, end_steps=end_steps)
+    late_end = excerpts.start_steps[row] + reaction_steps
+    end_steps[forgotten] = np.minimum(late_end, following[forgotten])
+    return excerpts._replace(is_over=is_over, end_steps=end_steps)
 
 
-def stretch(excerpt: Excerpt, factor: float) -> Excerpt:
-    """Multiplies all times by a factor and rounds them to the grid.
+def stretch(excerpts: Excerpts, factors: np.ndarray) -> Excerpts:
+    """Multiplies all times of a row by a factor `(B,)` and rounds them to the grid.
 
-    Every note still lasts a step; of several notes that then begin in one slot at once, the last
-    counts.
+    Every note still lasts a step; notes of a slot may overlap then.
     """
 
-    def scaled(steps: np.ndarray) -> np.ndarray:
-        new: np.ndarray = np.floor(steps * factor + 0.5).astype(np.int64)
+    def scaled(steps: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        new: np.ndarray = np.floor(steps * factors + 0.5).astype(np.int64)
         return new
 
-    onset = scaled(excerpt.onset_steps)
-    end = np.where(excerpt.end_steps == NEVER, NEVER, scaled(excerpt.end_steps))
-    moments = [excerpt.start_steps, excerpt.stop_steps, excerpt.counts_from_steps]
-    start, stop, counts_from = scaled(np.array(moments)).tolist()
-    excerpt = excerpt._replace(
+    by_note = factors[excerpts.row]
+    onset = scaled(excerpts.onset_steps, by_note)
+    end = np.where(excerpts.end_steps == NEVER, NEVER, scaled(excerpts.end_steps, by_note))
+    return excerpts._replace(
         onset_steps=onset,
         end_steps=np.maximum(end, onset + 1),
-        start_steps=start,
-        stop_steps=stop,
-        counts_from_steps=counts_from,
+        start_steps=scaled(excerpts.start_steps, factors),
+        stop_steps=scaled(excerpts.stop_steps, factors),
+        counts_from_steps=scaled(excerpts.counts_from_steps, factors),
     )
-    return without_overlaps(excerpt)

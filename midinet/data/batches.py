@@ -13,9 +13,10 @@ from midinet.codec.decoding import elapsed_steps
 from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
 from midinet.data.augmentation import PAST_STEPS, augment, draw_semitones, transpose
-from midinet.data.song_notes import BYTES_PER_TOKEN, read_excerpt
-from midinet.data.windows import Window, write_window
-from midinet.midi.tempo_map import MIN_GRID_SHARE
+from midinet.data.draws import Draws
+from midinet.data.song_notes import BYTES_PER_TOKEN, read_excerpts
+from midinet.data.windows import Excerpts, Window, write_windows
+from midinet.midi.tempo_map import MIN_GRID_SHARE, TempoMap
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -72,6 +73,30 @@ class _Plan(NamedTuple):
     first_windows: np.ndarray
     order: np.ndarray
     seeds: np.ndarray
+
+
+class _Cuts(NamedTuple):
+    """Where B windows lie in their songs: arrays `(B,)`.
+
+    Attributes:
+        song: the index of the song.
+        start: the first target.
+        stop: the target after the last.
+        num_tokens: of the song, which has one target more.
+        seed: of the augmentation.
+    """
+
+    song: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    num_tokens: np.ndarray
+    seed: np.ndarray
+
+    @property
+    def is_last(self) -> np.ndarray:
+        """Which are the last windows of their songs."""
+        is_last: np.ndarray = self.stop > self.num_tokens
+        return is_last
 
 
 class Windows:
@@ -193,79 +218,122 @@ class Windows:
             past_beats=np.full(past_shape, np.nan),
             past_slots=np.zeros(past_shape, np.int32),
         )
-        for row, number in enumerate(numbers):
-            if number < len(self):
-                self._fill_row(batch, row, int(self._plan.order[number]))
+        rows = [row for row, number in enumerate(numbers) if number < len(self)]
+        if not rows:
+            return batch
+        cuts = self._cuts(self._plan.order[[numbers[row] for row in rows]])
+        windows = self._windows(cuts)
+        counts_from_steps = np.zeros((len(numbers), 1), np.int64)
+        for row, (window, _) in zip(rows, windows, strict=True):
+            size = len(window.tokens) - 1
+            restated = window.restated_onset_steps[:size]
+            batch.inputs[row, :size] = window.tokens[:-1]
+            batch.targets[row, :size] = window.tokens[1:]
+            batch.weights[row, max(0, len(restated) - 1) : size] = 1
+            batch.start_steps[row] = window.start_steps
+            batch.restated_onset_steps[row, : len(restated)] = restated
+            counts_from_steps[row] = window.counts_from_steps
+        starts = batch.start_steps[:, None]
+        counts = starts + elapsed_steps(batch.targets) >= counts_from_steps
+        batch.weights[:] *= counts | (batch.targets == PAD)
+        for row, song, (window, factor) in zip(rows, cuts.song.tolist(), windows, strict=True):
+            tempo_map = self.corpus.tempo_map(song)
+            if tempo_map and self.corpus.grid_shares[song] >= MIN_GRID_SHARE:
+                _fill_beats(batch, row, window, STEP_MS / factor, tempo_map)
         return batch
 
-    def _fill_row(self, batch: Batch, row: int, window_index: int) -> None:
-        first_windows = self._plan.first_windows
-        place = int(np.searchsorted(first_windows, window_index, side="right")) - 1
-        song_index = int(self._songs[place])
-        song = self.corpus.song(song_index)
-        nominal = (window_index - int(first_windows[place])) * self._stride
-        start = max(0, nominal - int(self._plan.phases[place]))
-        stop = min(len(song) + 1, nominal - int(self._plan.phases[place]) + self._stride)
-        random = np.random.default_rng(self._plan.seeds[window_index]) if self.augment else None
-        window, factor = self._window(song_index, start, stop, random)
+    def _cuts(self, window_indices: np.ndarray) -> _Cuts:
+        """Where the windows lie that have these numbers in song order."""
+        plan, offsets = self._plan, self.corpus.offsets
+        place = plan.first_windows.searchsorted(window_indices, side="right") - 1
+        song = self._songs[place]
+        num_tokens = offsets[song + 1] - offsets[song]
+        cut = (window_indices - plan.first_windows[place]) * self._stride - plan.phases[place]
+        return _Cuts(
+            song=song,
+            start=np.maximum(cut, 0),
+            stop=np.minimum(cut + self._stride, num_tokens + 1),
+            num_tokens=num_tokens,
+            seed=plan.seeds[window_indices],
+        )
 
-        size = len(window.tokens) - 1
-        num_restated = min(size, len(window.restated_onset_steps))
-        batch.inputs[row, :size] = window.tokens[:-1]
-        batch.targets[row, :size] = window.tokens[1:]
-        batch.weights[row, max(0, len(window.restated_onset_steps) - 1) : size] = 1
-        targets = window.tokens[1:]
-        time_steps = window.start_steps + elapsed_steps(targets)
-        batch.weights[row, :size] *= (time_steps >= window.counts_from_steps) | (targets == PAD)
-        batch.start_steps[row] = window.start_steps
-        batch.restated_onset_steps[row, :num_restated] = window.restated_onset_steps[:num_restated]
-        if self.corpus.grid_shares[song_index] >= MIN_GRID_SHARE:
-            tempo_map = self.corpus.tempo_map(song_index)
-            assert tempo_map is not None
-            step_ms = STEP_MS / factor  # of the song as it was before augmentation
-            now_ms = step_ms * (window.start_steps + elapsed_steps(batch.inputs[row, :size]))
-            batch.beats[row, :size] = tempo_map.beats_at(now_ms)
-            batch.beats_per_step[row, :size] = step_ms * 1000 / tempo_map.us_per_beat_at(now_ms)
-            last = np.argsort(window.past_onset_steps)[-batch.past_beats.shape[1] :]
-            past_ms = step_ms * window.past_onset_steps[last]
-            batch.past_beats[row, : len(last)] = tempo_map.beats_at(past_ms)
-            batch.past_slots[row, : len(last)] = window.past_slots[last]
-
-    def _window(
-        self, song_index: int, start: int, stop: int, random: np.random.Generator | None
-    ) -> tuple[Window, float]:
-        """Makes the window of the targets from `start` to `stop` of a song.
+    def _windows(self, cuts: _Cuts) -> list[tuple[Window, float]]:
+        """Makes windows.
 
         Returns:
-            The window, at most T + 1 tokens, the first of which is only an input and the last only
+            Each window, at most T + 1 tokens, the first of which is only an input and the last only
             a target; and the factor by which its times were multiplied.
         """
-        drum_program = self.corpus.codec.drum_program
-        song, notes = self.corpus.song(song_index), self.corpus.notes(song_index)
-        is_last = stop == len(song) + 1
-        factor = 1.0
-        if random is None:
-            excerpt = read_excerpt(notes, start, min(len(song), stop), PAST_STEPS)
-            window = write_window(excerpt, drum_program, self._max_restated)
-            # The last tokens may prepare an event of the next window: they are no notes yet.
-            targets = song[start:stop]
-            events = np.flatnonzero(targets < NOTE_OFF.end)
-            prepared = targets[events[-1] + 1 :] if len(events) else targets
-            window = window._replace(tokens=np.append(window.tokens, prepared))
-        else:
-            supply = start + math.ceil(_SUPPLY * self.sequence_length)
-            supply = len(song) if is_last else min(len(song), supply)
-            excerpt = read_excerpt(notes, start, supply, PAST_STEPS)
-            augmented, factor = augment(excerpt, random, drum_program)
-            window = write_window(augmented, drum_program, self._max_restated)
-            if is_last and len(window.tokens) + (not start) > self.sequence_length:
-                excerpt, factor = transpose(excerpt, draw_semitones(random), drum_program), 1.0
-                window = write_window(excerpt, drum_program, self._max_restated)
+        made = (self._augmented if self.augment else self._plain)(cuts)
         # PAD is the input before a song's first token, and the target after its last one.
         pad = np.array([PAD], np.uint16)
-        lead, end = pad[: not len(window.restated_onset_steps)], pad[:is_last]
-        tokens = np.concatenate([lead, window.tokens, end])
-        return window._replace(tokens=tokens[: self.sequence_length + 1]), factor
+        result = []
+        for (window, factor), is_last in zip(made, cuts.is_last.tolist(), strict=True):
+            lead, end = pad[: not len(window.restated_onset_steps)], pad[:is_last]
+            tokens = np.concatenate((lead, window.tokens, end))[: self.sequence_length + 1]
+            result.append((window._replace(tokens=tokens), factor))
+        return result
+
+    def _plain(self, cuts: _Cuts) -> list[tuple[Window, float]]:
+        """Makes windows, without their PADs, that are not changed."""
+        stops = np.minimum(cuts.stop, cuts.num_tokens)
+        result = []
+        for window, song, start, stop in zip(
+            self._write(self._read(cuts, stops)), *(a.tolist() for a in cuts[:3]), strict=True
+        ):
+            # The last tokens may prepare an event of the next window: they are no notes yet.
+            targets = self.corpus.song(song)[start:stop]
+            events = np.flatnonzero(targets < NOTE_OFF.end)
+            prepared = targets[events[-1] + 1 :] if len(events) else targets
+            tokens = np.concatenate((window.tokens, prepared))
+            result.append((window._replace(tokens=tokens), 1.0))
+        return result
+
+    def _augmented(self, cuts: _Cuts) -> list[tuple[Window, float]]:
+        """Makes windows, without their PADs, that are augmented."""
+        supplies = cuts.start + math.ceil(_SUPPLY * self.sequence_length)
+        stops = np.where(cuts.is_last, cuts.num_tokens, np.minimum(supplies, cuts.num_tokens))
+        excerpts = self._read(cuts, stops)
+        drum_program, draws = self.corpus.codec.drum_program, Draws(cuts.seed)
+        augmented, factors = augment(excerpts, draws, drum_program)
+        result = list(zip(self._write(augmented), factors.tolist(), strict=True))
+        num_tokens = np.array([len(window.tokens) for window, _ in result]) + (cuts.start == 0)
+        is_too_long = cuts.is_last & (num_tokens > self.sequence_length)
+        if is_too_long.any():
+            transposed = transpose(excerpts, draw_semitones(draws), drum_program)
+            others = [(window, 1.0) for window in self._write(transposed)]
+            for row in np.flatnonzero(is_too_long).tolist():
+                result[row] = others[row]
+        return result
+
+    def _read(self, cuts: _Cuts, stops: np.ndarray) -> Excerpts:
+        songs = [self.corpus.notes(song) for song in cuts.song.tolist()]
+        return read_excerpts(songs, cuts.start, stops, PAST_STEPS)
+
+    def _write(self, excerpts: Excerpts) -> list[Window]:
+        return write_windows(excerpts, self.corpus.codec.drum_program, self._max_restated)
+
+
+def _fill_beats(
+    batch: Batch, row: int, window: Window, step_ms: float, tempo_map: TempoMap
+) -> None:
+    """Fills in the beats of a row.
+
+    Args:
+        batch: its inputs are there.
+        row: of the batch.
+        window: that fills the row.
+        step_ms: the length of a step in the song as it was before augmentation.
+        tempo_map: of the song.
+    """
+    size = len(window.tokens) - 1
+    now_ms = step_ms * (window.start_steps + elapsed_steps(batch.inputs[row, :size]))
+    batch.beats[row, :size] = tempo_map.beats_at(now_ms)
+    batch.beats_per_step[row, :size] = step_ms * 1000 / tempo_map.us_per_beat_at(now_ms)
+    num_past = min(len(window.past_slots), batch.past_slots.shape[1])
+    last = slice(len(window.past_slots) - num_past, None)
+    batch.past_beats[row, :num_past] = tempo_map.beats_at(step_ms * window.past_onset_steps[last])
+    batch.past_slots[row, :num_past] = window.past_slots[last]
 
 
 def num_batches(windows: Windows, batch_size: int) -> int:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from midinet.codec.decoding import current_values, elapsed_steps
+from midinet.codec.restating import NUM_SLOTS
 from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, NUM_PITCHES, PROGRAM, VELOCITY, Tokens
-from midinet.data.windows import NEVER, Excerpt
+from midinet.data.windows import NEVER, Excerpts
 
 BYTES_PER_TOKEN = 13  # of a song, on average
 _KEPT_BYTES = 256 << 20  # enough for 20 million tokens
@@ -25,7 +26,7 @@ _NO_EVENT = np.iinfo(np.int32).max  # in place of the index and the time of a no
 class SongNotes(NamedTuple):
     """The notes of a song of T tokens, in the order of their NOTE_ONs, and the state between them.
 
-    A note ends with the next event of its slot; a few may end in the step in which they begin.
+    A note ends with the next event of its slot, of which notes without a length are left out.
 
     Attributes:
         time_steps: `(T + 1,)` int32, the time before each token and after the last one.
@@ -86,8 +87,9 @@ def read_notes(song: Tokens, drum_program: int | None) -> SongNotes:
     off_token[order[:-1][has_next]] = event[following[has_next]]
     end = np.where(off_token == _NO_EVENT, _NO_EVENT, time[np.minimum(off_token, len(song))])
 
-    # No encoder writes notes without a level, and they can't be restated.
-    note = np.flatnonzero(NOTE_ON.holds(song[event]) & (level[event] > 0))
+    # No encoder writes notes without a level or a length, and they can't be restated.
+    is_note = NOTE_ON.holds(song[event]) & (level[event] > 0) & (end > time[event])
+    note = np.flatnonzero(is_note)
     drums = -1 if drum_program is None else drum_program
     on_token, end, slot = event[note], end[note], slot[note]
     onset = time[on_token]
@@ -108,40 +110,57 @@ def read_notes(song: Tokens, drum_program: int | None) -> SongNotes:
     )
 
 
-def read_excerpt(song: SongNotes, start: int, stop: int, past_steps: int = 0) -> Excerpt:
-    """Cuts out the notes that sound between two tokens of a song.
+def read_excerpts(
+    songs: Sequence[SongNotes], starts: np.ndarray, stops: np.ndarray, past_steps: int = 0
+) -> Excerpts:
+    """Cuts out of each of B songs the notes that sound between two of its tokens.
 
     Args:
-        song: its notes.
-        start: the index of the first token of the excerpt.
-        stop: the index after its last token.
+        songs: their notes.
+        starts: `(B,)` the index of the first token of each excerpt.
+        stops: `(B,)` the index after its last token.
         past_steps: notes that ended up to so long before the excerpt are read too.
     """
-    start_steps = int(song.time_steps[start])
-    past = start_steps - past_steps
-    first = int(np.searchsorted(song.latest_end_steps, past))  # what is before ended before
-    near = slice(first, int(np.searchsorted(song.on_token, stop)))
-    on_token, off_token = song.on_token[near], song.off_token[near]
-    onset, slot = song.onset_steps[near].astype(np.int64), song.slot[near]
-    end = np.where(off_token < stop, song.end_steps[near], NEVER)
-    is_melodic = slot // NUM_PITCHES != song.drum_program
-    began_before = on_token < start
-    is_over = began_before & ((off_token < start) | ~is_melodic)
-    is_recent = ~is_over | (np.where(is_melodic, end, onset) > past)
-    # No encoder writes notes without a length, and they can't be restated.
-    note = np.flatnonzero(is_recent & (end > onset))
+    places = list(zip(songs, starts.tolist(), stops.tolist(), strict=True))
+    state = [
+        (s.time_steps[a], s.time_steps[b], s.program[a], s.current_level[a]) for s, a, b in places
+    ]
+    start_steps, stop_steps, program, current_level = np.array(state, np.int64).reshape(-1, 4).T
+    pasts = start_steps - past_steps
+    near = [
+        # All that is before it ended before.
+        slice(song.latest_end_steps.searchsorted(past), song.on_token.searchsorted(np.int32(stop)))
+        for (song, _, stop), past in zip(places, pasts.astype(np.int32), strict=True)
+    ]
+
+    def notes(name: str) -> np.ndarray:
+        """One of the arrays of the notes of all songs."""
+        parts = [getattr(song, name)[part] for song, part in zip(songs, near, strict=True)]
+        return np.concatenate(parts, dtype=np.int64)
+
+    row = np.arange(len(songs)).repeat([part.stop - part.start for part in near])
+    drum_program = np.array([song.drum_program for song in songs])[row]
+    onset, off_token, slot = notes("onset_steps"), notes("off_token"), notes("slot")
+    end = np.where(off_token < stops[row], notes("end_steps"), NEVER)
+    is_melodic = slot // NUM_PITCHES != drum_program
+    began_before = notes("on_token") < starts[row]
+    is_over = began_before & ((off_token < starts[row]) | ~is_melodic)
+    last = np.where(is_melodic, end, onset)
+    note = np.flatnonzero(~is_over | (last > pasts[row]))
+    slot += row * NUM_SLOTS
     note = note[np.argsort(slot[note], kind="stable")]
-    return Excerpt(
+    return Excerpts(
         onset_steps=onset[note],
         end_steps=end[note],
-        slot=slot[note].astype(np.int64),
-        level=song.level[near][note].astype(np.int64),
+        slot=slot[note],
+        level=notes("level")[note],
         began_before=began_before[note],
         is_over=is_over[note],
         start_steps=start_steps,
-        stop_steps=int(song.time_steps[stop]),
-        program=int(song.program[start]),
-        current_level=int(song.current_level[start]),
+        stop_steps=stop_steps,
+        program=program,
+        current_level=current_level,
+        counts_from_steps=np.zeros(len(songs), np.int64),
     )
 
 

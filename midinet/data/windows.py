@@ -4,41 +4,45 @@ A window is not cut out of a song's tokens. The notes that overlap it are read a
 they can be augmented, and written by the encoder. A window from the middle of a song begins by
 restating what sounds there, so that no NOTE_OFF in it is without its NOTE_ON.
 
-Times are in steps of the 10 ms grid, counted from the beginning of the song. A slot is a (program,
-pitch) pair as one number; only one note can sound in it at a time.
+The windows of a batch are made together, as the rows of one set of arrays: array operations cost
+so much by themselves that one window takes nearly as long as several.
+
+Times are in steps of the 10 ms grid, counted from the beginning of the song. A slot is a row, a
+program and a pitch as one number; only one note can sound in it at a time.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
-from midinet.codec.encoding import write_events
-from midinet.codec.restating import write_restatement
-from midinet.codec.vocabulary import NUM_PITCHES
+from midinet.codec.restating import NUM_SLOTS, Events, latest, write_rows
+from midinet.codec.vocabulary import NUM_PITCHES, NUM_PROGRAMS
 
 NEVER = np.int64(1) << 40  # the end of a note that ends after its excerpt
 
 
-class Excerpt(NamedTuple):
-    """The notes of a part of a song: arrays of one length N, those of each slot in a row, in order.
+class Excerpts(NamedTuple):
+    """The notes of parts of songs: B rows, N notes, those of each slot in a row, in order.
 
     Attributes:
         onset_steps: `(N,)` int64.
         end_steps: `(N,)` int64; NEVER for a note that ends after the excerpt. Percussion has no
             length, so its ends mean nothing.
-        slot: `(N,)` int64, program * NUM_PITCHES + pitch.
+        slot: `(N,)` int64, row * NUM_SLOTS + program * NUM_PITCHES + pitch; not descending.
         level: `(N,)` int64, the velocity level, 1 to 31.
         began_before: `(N,)` bool, whether a note begins before the excerpt.
         is_over: `(N,)` bool, whether it also ends before the excerpt, as all percussion does. Such
             notes are not written; augmentation may let some of them sound on.
-        start_steps: when the excerpt begins.
-        stop_steps: when it ends.
-        program: the program that is current where the excerpt begins.
-        current_level: the velocity level that is current there; 0 at the beginning of a song.
-        counts_from_steps: when the music begins that a model should learn to compose; see
-            `mistakes.disturb_beginning`.
+        start_steps: `(B,)` int64, when each excerpt begins.
+        stop_steps: `(B,)` int64, when it ends.
+        program: `(B,)` int64, the program that is current where the excerpt begins.
+        current_level: `(B,)` int64, the velocity level that is current there; 0 at the beginning
+            of a song.
+        counts_from_steps: `(B,)` int64, when the music begins that a model should learn to
+            compose; see `mistakes.disturb_beginning`.
     """
 
     onset_steps: np.ndarray
@@ -47,21 +51,32 @@ class Excerpt(NamedTuple):
     level: np.ndarray
     began_before: np.ndarray
     is_over: np.ndarray
-    start_steps: int
-    stop_steps: int
-    program: int
-    current_level: int
-    counts_from_steps: int = 0
+    start_steps: np.ndarray
+    stop_steps: np.ndarray
+    program: np.ndarray
+    current_level: np.ndarray
+    counts_from_steps: np.ndarray
+
+    @property
+    def row(self) -> np.ndarray:
+        """The row of each note: `(N,)` int64, not descending."""
+        row: np.ndarray = self.slot // NUM_SLOTS
+        return row
 
     def is_drum(self, drum_program: int | None) -> np.ndarray:
         """Marks percussion: `(N,)` bool."""
-        is_drum: np.ndarray = self.slot // NUM_PITCHES == drum_program
-        return is_drum if drum_program is not None else np.zeros(len(self.slot), bool)
+        if drum_program is None:
+            return np.zeros(len(self.slot), bool)
+        is_drum: np.ndarray = self.slot // NUM_PITCHES % NUM_PROGRAMS == drum_program
+        return is_drum
 
-    def select(self, mask: np.ndarray) -> Excerpt:
-        """The excerpt with only those notes that a mask `(N,)` selects."""
-        arrays = {n: v[mask] for n, v in self._asdict().items() if isinstance(v, np.ndarray)}
-        return self._replace(**arrays)
+    def select(self, notes: np.ndarray) -> Excerpts:
+        """The excerpts with only those notes that a mask or indices select, `(N,)` or `(M,)`."""
+        index = np.flatnonzero(notes) if notes.dtype == bool else notes
+        return self._replace(**{name: getattr(self, name).take(index) for name in NOTE_ARRAYS})
+
+
+NOTE_ARRAYS = Excerpts._fields[:6]  # those with one entry for each note
 
 
 class Window(NamedTuple):
@@ -72,8 +87,8 @@ class Window(NamedTuple):
         start_steps: when the window begins.
         restated_onset_steps: `(R,)` int32, for the first R tokens when the note began that a
             NOTE_ON restates; NOT_RESTATED for other tokens.
-        past_onset_steps: `(P,)` int64, when the notes began that began before the window.
-        past_slots: `(P,)` int64, their slots.
+        past_onset_steps: `(P,)` int64, when the notes began that began before the window, in order.
+        past_slots: `(P,)` int64, program * NUM_PITCHES + pitch of those notes.
         counts_from_steps: when the music begins that a model should learn to compose.
     """
 
@@ -85,61 +100,68 @@ class Window(NamedTuple):
     counts_from_steps: int
 
 
-def write_window(excerpt: Excerpt, drum_program: int | None, max_restated: int) -> Window:
-    """Writes an excerpt as tokens.
+def write_windows(excerpts: Excerpts, drum_program: int | None, max_restated: int) -> list[Window]:
+    """Writes excerpts as tokens.
 
     Args:
-        excerpt: the notes.
+        excerpts: B rows.
         drum_program: the program that stands for percussion, or None.
         max_restated: the most tokens that may restate what sounds, at least 2. If too many notes
             sound, the oldest are left out with their NOTE_OFFs.
+
+    Returns:
+        B windows.
     """
-    past = np.flatnonzero(excerpt.began_before)
-    past_onset_steps, past_slots = excerpt.onset_steps[past], excerpt.slot[past]
-    excerpt = excerpt.select(~excerpt.is_over)
-    restated = write_restatement(
-        excerpt.slot,
-        excerpt.level,
-        excerpt.onset_steps,
-        np.flatnonzero(excerpt.began_before),
-        (excerpt.program, excerpt.current_level),
-        max_restated,
-    )
-    starts = np.flatnonzero(~excerpt.began_before)
-    ends = np.append(starts, restated.notes)
-    has_end = ~excerpt.is_drum(drum_program) & (excerpt.end_steps <= excerpt.stop_steps)
+    past = _past_of_rows(excerpts)
+    excerpts = excerpts.select(~excerpts.is_over)
+    onset, end, slot, level = excerpts[:4]
+    row = excerpts.row
+    sounding = np.flatnonzero(excerpts.began_before)
+    sounding = sounding[latest(onset[sounding], slot[sounding], max_restated)]
+    starts = np.flatnonzero(~excerpts.began_before)
+    has_end = ~excerpts.is_drum(drum_program) & (end <= excerpts.stop_steps[row])
+    ends = np.concatenate((starts, sounding))
     ends = ends[has_end[ends]]
-    note = np.append(starts, ends)
-    is_on = np.arange(len(note)) < len(starts)
-    time = np.append(excerpt.onset_steps[starts], excerpt.end_steps[ends]) - excerpt.start_steps
-    written = write_events(
-        time,
-        excerpt.slot[note],
-        is_on,
-        excerpt.level[note],
-        excerpt.program,
-        excerpt.current_level,
+    start = excerpts.start_steps[row]
+    written = write_rows(
+        Events(onset[sounding], slot[sounding], level[sounding]),
+        excerpts.program,
+        excerpts.current_level,
+        Events((onset - start)[starts], slot[starts], level[starts]),
+        Events((end - start)[ends], slot[ends]),
     )
-    tokens = np.concatenate([restated.tokens, written])
-    return Window(
-        tokens,
-        excerpt.start_steps,
-        restated.onset_steps,
-        past_onset_steps,
-        past_slots,
-        excerpt.counts_from_steps,
-    )
+    return [
+        Window(row.tokens, begin, row.onset_steps, past_steps, past_slots, counts_from)
+        for row, begin, (past_steps, past_slots), counts_from in zip(
+            written,
+            excerpts.start_steps.tolist(),
+            past,
+            excerpts.counts_from_steps.tolist(),
+            strict=True,
+        )
+    ]
 
 
-def next_onsets(excerpt: Excerpt) -> np.ndarray:
+def _past_of_rows(excerpts: Excerpts) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each row the onsets and the slots of the notes that began before it, by onset."""
+    past = excerpts.began_before
+    slot, onset, row = excerpts.slot[past], excerpts.onset_steps[past], excerpts.row[past]
+    order = np.argsort(row * NEVER + onset, kind="stable")
+    slot, onset = slot[order] % NUM_SLOTS, onset[order]
+    ends = row.searchsorted(np.arange(len(excerpts.start_steps)), side="right").tolist()
+    return [(onset[a:b], slot[a:b]) for a, b in itertools.pairwise([0, *ends])]
+
+
+def next_onsets(excerpts: Excerpts) -> np.ndarray:
     """For each note when its slot begins anew: `(N,)`; NEVER if it does not."""
-    is_same_slot = excerpt.slot[1:] == excerpt.slot[:-1]
-    following = np.where(is_same_slot, excerpt.onset_steps[1:], NEVER)
-    return np.append(following, NEVER)[: len(excerpt.slot)]
+    following = np.full(len(excerpts.slot), NEVER)
+    is_same_slot = excerpts.slot[1:] == excerpts.slot[:-1]
+    following[:-1][is_same_slot] = excerpts.onset_steps[1:][is_same_slot]
+    return following
 
 
-def without_overlaps(excerpt: Excerpt) -> Excerpt:
+def without_overlaps(excerpts: Excerpts) -> Excerpts:
     """Ends each note where its slot begins anew; of several that begin there at once, the last."""
-    following = next_onsets(excerpt)
-    ends = np.minimum(excerpt.end_steps, following)
-    return excerpt._replace(end_steps=ends).select(excerpt.onset_steps < following)
+    following = next_onsets(excerpts)
+    ends = np.minimum(excerpts.end_steps, following)
+    return excerpts._replace(end_steps=ends).select(excerpts.onset_steps < following)

@@ -325,5 +325,4 @@ def test_real_files_come_back_but_for_what_is_documented():
 
 
 def test_no_events_are_no_tokens():
-    nothing = np.empty(0, np.int64)
-    assert len(write_events(nothing, nothing, nothing == 0, nothing)) == 0
+    assert len(write_events(np.empty(0, np.int64)).tokens) == 0

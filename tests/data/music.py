@@ -7,7 +7,8 @@ import numpy as np
 from midinet.codec.encoding import encode
 from midinet.codec.settings import CodecSettings
 from midinet.codec.vocabulary import DRUM_PROGRAM
-from midinet.data.song_notes import NotesCache, read_notes
+from midinet.data.song_notes import NotesCache, read_excerpts, read_notes
+from midinet.data.windows import write_windows
 from midinet.midi.notes import Notes
 
 
@@ -56,3 +57,14 @@ def make_corpus(num_songs=6, **options):
     sizes = np.random.default_rng(7).integers(20, 300, size=num_songs)
     songs = [encode(make_notes(seed, size)) for seed, size in enumerate(sizes)]
     return FakeCorpus(songs, **options)
+
+
+def read_excerpt(song, start, stop, past_steps=0):
+    """A single excerpt of the notes of a song."""
+    return read_excerpts([song], np.array([start]), np.array([stop]), past_steps)
+
+
+def write_window(excerpt, drum_program, max_restated):
+    """The window of a single excerpt."""
+    (window,) = write_windows(excerpt, drum_program, max_restated)
+    return window

@@ -235,6 +235,21 @@ def test_batches_depend_on_nothing_but_seed_epoch_and_number(augment):
 
 
 @pytest.mark.parametrize("augment", [False, True])
+def test_a_row_is_the_same_whichever_rows_are_made_with_it(augment):
+    corpus = make_corpus(tempo_map=TempoMap.constant(120))
+    windows = Windows(corpus, SONGS, 64, augment=augment, shuffle=True)
+    together = whole(windows)
+    numbers = np.random.default_rng(0).permutation(len(windows) + 3)  # some are padding
+    mixed = windows.rows(numbers)
+    for row, number in enumerate(numbers[:20].tolist()):
+        alone = windows.rows([number])
+        for a, b, c in zip(alone, mixed, together, strict=True):
+            np.testing.assert_array_equal(a[0], b[row])
+            if number < len(windows):
+                np.testing.assert_array_equal(a[0], c[number])
+
+
+@pytest.mark.parametrize("augment", [False, True])
 def test_the_data_is_copied_and_kept(augment):
     before = CORPUS.tokens.tobytes()
     windows = Windows(CORPUS, SONGS, 64, augment=augment)

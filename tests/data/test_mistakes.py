@@ -10,12 +10,18 @@ from midinet.codec.encoding import encode
 from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PITCHES, PAD, TIME_SHIFT
 from midinet.data import augmentation
 from midinet.data.batches import Windows
+from midinet.data.draws import Draws
 from midinet.data.mistakes import MAX_REACTION_STEPS, disturb_beginning
-from midinet.data.windows import write_window
-from tests.data.music import make_corpus
+from midinet.data.windows import without_overlaps
+from tests.data.music import make_corpus, write_window
 from tests.data.test_augmentation import middle, whole_song
 
 SEEDS = range(40)
+CHOSEN = np.array([True])
+
+
+def disturbed(excerpt, seed):
+    return without_overlaps(disturb_beginning(excerpt, Draws([seed]), DRUM_PROGRAM, CHOSEN))
 
 
 def rows(excerpt, mask):
@@ -28,7 +34,7 @@ def rows(excerpt, mask):
 def test_what_follows_the_mistakes_is_as_it_was(make):
     before = make(0)
     for seed in SEEDS:
-        after = disturb_beginning(before, np.random.default_rng(seed), DRUM_PROGRAM)
+        after = disturbed(before, seed)
         until = after.counts_from_steps
         assert before.start_steps < until < before.stop_steps
         assert rows(after, after.onset_steps >= until) == rows(before, before.onset_steps >= until)
@@ -43,7 +49,7 @@ def test_every_kind_of_mistake_is_made():
     onsets = {(slot, onset) for onset, _, slot, _ in old}
     slots = {(onset, level, slot // NUM_PITCHES) for onset, _, slot, level in old}
     for seed in SEEDS:
-        after = disturb_beginning(before, np.random.default_rng(seed), DRUM_PROGRAM)
+        after = disturbed(before, seed)
         until = after.counts_from_steps
         for onset, end, slot, level in rows(after, after.onset_steps < until) - old:
             is_there = (onset, level, slot // NUM_PITCHES) in slots
@@ -61,7 +67,7 @@ def test_percussion_stays_percussion():
     drums = set(before.slot[before.is_drum(DRUM_PROGRAM)].tolist())
     melody = {slot % NUM_PITCHES for slot in before.slot[~before.is_drum(DRUM_PROGRAM)].tolist()}
     for seed in SEEDS:
-        after = disturb_beginning(before, np.random.default_rng(seed), DRUM_PROGRAM)
+        after = disturbed(before, seed)
         is_drum = after.is_drum(DRUM_PROGRAM)
         assert set(after.slot[is_drum].tolist()) <= drums
         assert set((after.slot[~is_drum] % NUM_PITCHES).tolist()) <= melody
@@ -71,7 +77,7 @@ def test_percussion_stays_percussion():
 def test_mistakes_are_still_what_the_encoder_writes(make):
     before = make(3)
     for seed in SEEDS:
-        after = disturb_beginning(before, np.random.default_rng(seed), DRUM_PROGRAM)
+        after = disturbed(before, seed)
         order = np.lexsort((after.onset_steps, after.slot))
         assert (order == np.arange(len(order))).all()
         window = write_window(after, DRUM_PROGRAM, 32)
@@ -86,7 +92,7 @@ def test_mistakes_are_still_what_the_encoder_writes(make):
 def test_a_beginning_without_notes_stays():
     excerpt = middle(4)
     nothing = excerpt.select(np.zeros(len(excerpt.slot), bool))
-    assert disturb_beginning(nothing, np.random.default_rng(0), DRUM_PROGRAM) is nothing
+    assert disturb_beginning(nothing, Draws([0]), DRUM_PROGRAM, CHOSEN) is nothing
 
 
 def test_only_what_follows_the_mistakes_counts(monkeypatch):

@@ -8,9 +8,9 @@ import pytest
 from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.encoding import encode
 from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PITCHES, STEP_MS
-from midinet.data.song_notes import NotesCache, read_excerpt, read_notes
+from midinet.data.song_notes import NotesCache, read_notes
 from midinet.data.windows import NEVER
-from tests.data.music import make_notes
+from tests.data.music import make_notes, read_excerpt
 
 
 @pytest.mark.parametrize("past_steps", [0, 300])

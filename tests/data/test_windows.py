@@ -9,9 +9,8 @@ from midinet.codec.decoding import elapsed_steps
 from midinet.codec.encoding import encode
 from midinet.codec.restating import NOT_RESTATED, restate
 from midinet.codec.vocabulary import DRUM_PROGRAM, NOTE_OFF, NOTE_ON, NUM_PITCHES, PROGRAM
-from midinet.data.song_notes import read_excerpt, read_notes
-from midinet.data.windows import write_window
-from tests.data.music import make_notes
+from midinet.data.song_notes import read_notes
+from tests.data.music import make_notes, read_excerpt, write_window
 
 PLENTY = 3000  # tokens, more than restating ever takes here
 
