@@ -197,9 +197,10 @@ def test_damaged_files_are_a_clear_error(released, name):
         open_model(released)
 
 
-@pytest.mark.usefixtures("without_samples")
+@pytest.mark.usefixtures("without_pictures")
 def test_can_be_trained_further(released, dataset, tmp_path):
-    parameters = dataclasses.replace(open_model(released).parameters, learning_rate=1e-9)
+    parameters = open_model(released).parameters
+    parameters = dataclasses.replace(parameters, learning_rate=1e-9, batch_size=64)
     train(1, tmp_path / "tuned", dataset, parameters=parameters, init_from=released)
     ids = np.arange(6)[None]
     tuned = open_model(tmp_path / "tuned")

@@ -23,7 +23,7 @@ from midinet.training.train import TrainingInterrupted, train
 from tests.training.test_train import TINY, scalars
 
 SCRIPT = Path(script.__file__)
-EPOCHS = 3
+EPOCHS = 2
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_interrupted_and_resumed_it_ends_as_if_undisturbed(
     first.send_signal(signal.SIGINT)
     output, errors = first.communicate(timeout=60)
     assert first.returncode == 130, errors
-    assert "Epoch 1/3" in output
+    assert f"Epoch 1/{EPOCHS}" in output
     assert errors.count("\n") == 1
     assert errors.startswith("midinet: stopped in epoch 1")
     program, script, *way_on = shlex.split(errors.split("resume with: ")[1])
@@ -209,7 +209,7 @@ def test_a_full_disk_is_not_taken_for_full_memory(
     assert "--restore" in errors
 
 
-@pytest.mark.usefixtures("without_samples")
+@pytest.mark.usefixtures("without_pictures")
 def test_the_parameters_of_a_model_serve_as_they_are(dataset, undisturbed, tmp_path, capsys):
     options = ["-d", str(dataset), "--parameters", str(undisturbed / "parameters.json")]
     options += ["--init_from", str(undisturbed), "-s", str(tmp_path / "finer")]

@@ -22,7 +22,7 @@ from midinet.training.devices import BatchSharding
 from midinet.training.loop import state_and_onsets
 from midinet.training.metrics import MetricSums, loss_and_accuracy_sums
 from midinet.training.optimizer import Adam, clip, learning_rate
-from midinet.training.steps import Steps, next_loss_scale
+from midinet.training.steps import StepResult, Steps, next_loss_scale
 from midinet.training.train import TrainingInterrupted, _resume_command, train
 from tests.conftest import make_song
 
@@ -142,14 +142,14 @@ def kill_at(step):
     return dying
 
 
-@pytest.mark.usefixtures("without_samples")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, dataset, tmp_path, monkeypatch):
     folder, history = trained
     steps_an_epoch = history[0]["step"]
     # Inside an epoch; in the next; and before the first checkpoint of a restored run.
     options = {"restore": True, "parameters": TINY, "checkpoint_every_minutes": 0}
     for step in (steps_an_epoch // 2, steps_an_epoch + 1, steps_an_epoch + 2):
-        with monkeypatch.context() as patch:  # what `without_samples` does stays in force
+        with monkeypatch.context() as patch:  # what `without_pictures` does stays in force
             patch.setattr(Steps, "train", kill_at(step))
             with pytest.raises(KilledError):
                 train(EPOCHS, tmp_path, dataset, **options)
@@ -166,6 +166,14 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, dataset, tmp_p
         np.testing.assert_array_equal(weights[name], array)
 
 
+@pytest.fixture
+def without_steps(monkeypatch):
+    """Steps of training and validation take no time, and change no weight."""
+    monkeypatch.setattr(Steps, "train", lambda *_: StepResult(sums_of_loss(1.0), 1.0))
+    monkeypatch.setattr(Steps, "validate", lambda *_: sums_of_loss(1.0))
+
+
+@pytest.mark.usefixtures("without_steps")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_resume(dataset, tmp_path, monkeypatch, number):
     train_step, handler = Steps.train, signal.getsignal(signal.SIGINT)
@@ -183,7 +191,7 @@ def test_a_signal_saves_and_says_how_to_resume(dataset, tmp_path, monkeypatch, n
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.usefixtures("without_samples")
+@pytest.mark.usefixtures("without_pictures", "without_steps")
 def test_a_run_can_be_made_longer(trained, dataset, tmp_path, capsys):
     folder, history = trained
     state, arrays = Checkpoints(folder / "checkpoints").load()
@@ -198,13 +206,12 @@ def test_a_run_can_be_made_longer(trained, dataset, tmp_path, capsys):
     assert longer[EPOCHS]["epoch"] == EPOCHS + 1
 
 
-@pytest.mark.usefixtures("without_samples")
+@pytest.mark.usefixtures("without_pictures", "without_steps")
 def test_patience_ends_a_run(dataset, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.0, 1.0])
     monkeypatch.setattr(
         "midinet.training.loop.Trainer._validate", lambda self: sums_of_loss(next(losses))
     )
-    monkeypatch.setattr(Steps, "train", lambda *_: (sums_of_loss(1.0), 1.0))
     history = train(9, tmp_path, dataset, parameters=TINY, patience=2)
     assert [entry["val_loss"] for entry in history] == [3.0, 2.0, 2.5, 2.0]
     kept = open_model(tmp_path).history_of_training["history"]
@@ -213,7 +220,7 @@ def test_patience_ends_a_run(dataset, tmp_path, monkeypatch):
     assert train(9, tmp_path, dataset, restore=True, parameters=TINY, patience=2) == history
 
 
-@pytest.mark.usefixtures("without_samples")
+@pytest.mark.usefixtures("without_pictures")
 def test_fine_tuning_starts_from_a_models_weights(trained, dataset, tmp_path):
     folder, history = trained
     gentle = dataclasses.replace(TINY, learning_rate=1e-6, dropout=0.0)
@@ -222,14 +229,11 @@ def test_fine_tuning_starts_from_a_models_weights(trained, dataset, tmp_path):
     assert tuned[0]["val_loss"] == pytest.approx(best, abs=0.01)
 
 
-@pytest.mark.usefixtures("without_samples")
+@pytest.mark.usefixtures("without_pictures", "without_steps")
 @pytest.mark.parametrize("longer", [2.0, 0.5])
-def test_a_model_goes_on_with_windows_of_another_length(
-    trained, dataset, tmp_path, monkeypatch, longer
-):
+def test_a_model_goes_on_with_windows_of_another_length(trained, dataset, tmp_path, longer):
     folder, _ = trained
     length = int(TINY.sequence_length * longer)
-    monkeypatch.setattr(Steps, "train", lambda *_: (sums_of_loss(1.0), 1.0))
     other = dataclasses.replace(TINY, sequence_length=length)
     train(1, tmp_path, dataset, parameters=other, init_from=folder)
     before, after = open_model(folder), open_model(tmp_path)
@@ -398,6 +402,7 @@ def test_other_errors_of_a_step_are_not_hidden():
         steps.train((), 0.01, 0, 0, 1.0)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_plain_model_that_is_trained_further_begins_as_it_was(dataset, tmp_path):
     frozen = dataclasses.replace(TINY, learning_rate=1e-30)
     train(1, tmp_path / "plain", dataset, parameters=frozen, plain=True)
@@ -421,6 +426,7 @@ def test_a_run_of_an_older_version_is_not_resumed_with_other_batches(trained, da
         train(3, tmp_path, dataset, restore=True, parameters=TINY)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_from_before_the_meter_is_resumed_without_it(trained, dataset, tmp_path):
     state, arrays = Checkpoints(trained[0] / "checkpoints").load()
     del state.identity["has_meter_head"]
@@ -490,7 +496,7 @@ def test_the_resume_command_names_the_options_that_are_not_the_defaults():
     assert way == "resume with: python train.py -e 3 -s m -d data --restore"
 
 
-@pytest.mark.usefixtures("without_samples")
+@pytest.mark.usefixtures("without_pictures", "without_steps")
 def test_validation_on_the_training_song_is_said(tmp_path, capsys):
     (tmp_path / "music").mkdir()
     make_song(1).save(tmp_path / "music" / "only.mid")
