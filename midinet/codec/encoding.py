@@ -150,7 +150,7 @@ def event_keys(
     Returns:
         `(N,)` int64.
     """
-    program, pitch = slot // NUM_PITCHES, slot % NUM_PITCHES
+    program, pitch = slot // NUM_PITCHES, slot & (NUM_PITCHES - 1)  # faster than %
     keys: np.ndarray = time << _TIME_BIT | program << _PROGRAM_BIT | pitch << _PITCH_BIT
     keys |= part << _PART_BIT
     return keys if level is None else keys | level | 1 << _ON_BIT

@@ -135,8 +135,8 @@ def write_rows(
     span = 1 + max(starts.steps.max(initial=0), ends.steps.max(initial=0))
 
     def keys(part: int, events: Events) -> np.ndarray:
-        row, slot = np.divmod(events.slot, NUM_SLOTS)
-        return event_keys(row * span + events.steps, slot, events.level, part)
+        time = events.slot // NUM_SLOTS * span + events.steps
+        return event_keys(time, events.slot & (NUM_SLOTS - 1), events.level, part)
 
     no_time = np.zeros(1, np.int64)
     parts = (

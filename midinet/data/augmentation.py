@@ -60,14 +60,15 @@ def transpose(excerpts: Excerpts, semitones: np.ndarray, drum_program: int | Non
 
     If a note would leave 0-127, all move by less: as far as the outermost note can go.
     """
-    row, is_melodic = excerpts.row, ~excerpts.is_drum(drum_program)
-    pitch = excerpts.slot % NUM_PITCHES
+    melodic = np.flatnonzero(~excerpts.is_drum(drum_program))
+    row, pitch = excerpts.row[melodic], excerpts.pitch[melodic]
     lowest = np.full(len(semitones), NUM_PITCHES - 1)
     highest = np.zeros(len(semitones), np.int64)
-    np.minimum.at(lowest, row[is_melodic], pitch[is_melodic])
-    np.maximum.at(highest, row[is_melodic], pitch[is_melodic])
-    semitones = np.clip(semitones, -lowest, NUM_PITCHES - 1 - highest)
-    return excerpts._replace(slot=excerpts.slot + semitones[row] * is_melodic)
+    np.minimum.at(lowest, row, pitch)
+    np.maximum.at(highest, row, pitch)
+    slot = excerpts.slot.copy()
+    slot[melodic] += np.clip(semitones, -lowest, NUM_PITCHES - 1 - highest)[row]
+    return excerpts._replace(slot=slot)
 
 
 def exchange_instruments(
@@ -105,7 +106,7 @@ def exchange_instruments(
     # Where a song begins no instrument has been chosen yet.
     is_beginning = excerpts.current_level == 0
     return excerpts._replace(
-        slot=replacement[part] * NUM_PITCHES + excerpts.slot % NUM_PITCHES,
+        slot=replacement[part] * NUM_PITCHES + excerpts.pitch,
         program=np.where(is_beginning, current, replacement[current]) - first_parts,
     )
 
@@ -139,15 +140,16 @@ def forget_note_offs(
     is_followed &= following != NEVER
     is_candidate = excerpts.is_over & ~is_followed & ~excerpts.is_drum(drum_program)
     candidates = np.flatnonzero(is_candidate & is_chosen[excerpts.row])
-    row = excerpts.row[candidates]
-    in_random_order = candidates[np.lexsort((draws.each(row).uniform("forgotten"), row))]
-    count = draws.integers("forgotten notes", 1, MAX_FORGOTTEN)
-    forgotten = in_random_order[np.arange(len(row)) - row.searchsorted(row) < count[row]]
-    row = excerpts.row[forgotten]
-    reaction_steps = draws.each(row).integers("reaction to forgotten", 0, MAX_REACTION_STEPS)
+    rows = np.arange(len(is_chosen))
+    first, end = (excerpts.row[candidates].searchsorted(rows, side) for side in ("left", "right"))
+    count = draws.integers("forgotten notes", 1, MAX_FORGOTTEN) * (end > first)
+    row = rows.repeat(count)
+    draws = draws.each(row)
+    choice = first[row] + (draws.uniform("forgotten") * (end - first)[row]).astype(np.int64)
+    forgotten = candidates[choice]  # some may be chosen twice
+    late_end = excerpts.start_steps[row] + draws.integers("late end", 0, MAX_REACTION_STEPS)
     is_over, end_steps = excerpts.is_over.copy(), excerpts.end_steps.copy()
     is_over[forgotten] = False
-    late_end = excerpts.start_steps[row] + reaction_steps
     end_steps[forgotten] = np.minimum(late_end, following[forgotten])
     return excerpts._replace(is_over=is_over, end_steps=end_steps)
 

@@ -236,10 +236,12 @@ class Windows:
         starts = batch.start_steps[:, None]
         counts = starts + elapsed_steps(batch.targets) >= counts_from_steps
         batch.weights[:] *= counts | (batch.targets == PAD)
+        now_steps = starts + elapsed_steps(batch.inputs)
         for row, song, (window, factor) in zip(rows, cuts.song.tolist(), windows, strict=True):
-            tempo_map = self.corpus.tempo_map(song)
-            if tempo_map and self.corpus.grid_shares[song] >= MIN_GRID_SHARE:
-                _fill_beats(batch, row, window, STEP_MS / factor, tempo_map)
+            if self.corpus.grid_shares[song] >= MIN_GRID_SHARE:
+                tempo_map = self.corpus.tempo_map(song)
+                assert tempo_map is not None
+                _fill_beats(batch, row, now_steps[row], window, STEP_MS / factor, tempo_map)
         return batch
 
     def _cuts(self, window_indices: np.ndarray) -> _Cuts:
@@ -315,25 +317,28 @@ class Windows:
 
 
 def _fill_beats(
-    batch: Batch, row: int, window: Window, step_ms: float, tempo_map: TempoMap
+    batch: Batch, row: int, now_steps: np.ndarray, window: Window, step_ms: float, song: TempoMap
 ) -> None:
     """Fills in the beats of a row.
 
     Args:
-        batch: its inputs are there.
+        batch: the others of its arrays are filled.
         row: of the batch.
+        now_steps: `(T,)` the time after each input.
         window: that fills the row.
         step_ms: the length of a step in the song as it was before augmentation.
-        tempo_map: of the song.
+        song: its tempo map.
     """
     size = len(window.tokens) - 1
-    now_ms = step_ms * (window.start_steps + elapsed_steps(batch.inputs[row, :size]))
-    batch.beats[row, :size] = tempo_map.beats_at(now_ms)
-    batch.beats_per_step[row, :size] = step_ms * 1000 / tempo_map.us_per_beat_at(now_ms)
-    num_past = min(len(window.past_slots), batch.past_slots.shape[1])
-    last = slice(len(window.past_slots) - num_past, None)
-    batch.past_beats[row, :num_past] = tempo_map.beats_at(step_ms * window.past_onset_steps[last])
-    batch.past_slots[row, :num_past] = window.past_slots[last]
+    past = slice(-batch.past_slots.shape[1], None)
+    past_slots, past_steps = window.past_slots[past], window.past_onset_steps[past]
+    now_and_past_ms = step_ms * np.concatenate((now_steps[:size], past_steps))
+    beats = song.beats_at(now_and_past_ms)
+    batch.beats[row, :size] = beats[:size]
+    us_per_beat = song.us_per_beat_at(now_and_past_ms[:size])
+    batch.beats_per_step[row, :size] = step_ms * 1000 / us_per_beat
+    batch.past_beats[row, : len(past_slots)] = beats[size:]
+    batch.past_slots[row, : len(past_slots)] = past_slots
 
 
 def num_batches(windows: Windows, batch_size: int) -> int:

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from midinet.codec.vocabulary import NUM_PITCHES
 from midinet.data.draws import Draws
-from midinet.data.windows import NEVER, NOTE_ARRAYS, Excerpts
+from midinet.data.windows import NEVER, NOTE_ARRAYS, Excerpts, stable_order
 
 DISTURBED_PART = (0.1, 0.6)  # of an excerpt, at least and at most
 KIND_SHARE = 0.6  # of these beginnings have any one kind of mistake
@@ -101,7 +100,7 @@ def _with_pitches_of_others(
         drum_program: the program that stands for percussion, or None.
         marks: `(N,)` bool, the notes to change.
     """
-    pitch = notes.slot % NUM_PITCHES
+    pitch = notes.pitch
     other_pitch = pitch.copy()
     is_drum = notes.is_drum(drum_program)
     for group in (np.flatnonzero(is_drum), np.flatnonzero(~is_drum)):
@@ -117,4 +116,4 @@ def _together(*parts: Excerpts) -> Excerpts:
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in NOTE_ARRAYS}
     together = parts[0]._replace(**arrays)
     in_order = together.slot * (1 + together.onset_steps.max(initial=0)) + together.onset_steps
-    return together.select(np.argsort(in_order, kind="stable"))
+    return together.select(stable_order(in_order))

