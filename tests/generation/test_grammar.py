@@ -29,7 +29,7 @@ from midinet.model.music_transformer import build_model
 from midinet.model.parameters import Parameters
 
 NOTHING = np.empty(0, np.uint16)
-PIECES, LENGTH = 2, 500
+PIECES, LENGTH = 2, 300  # more than one call of the loop, and many windows
 SECOND = 1000 // STEP_MS
 
 

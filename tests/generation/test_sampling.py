@@ -131,12 +131,12 @@ class Recorder:
             temperature, top_p, *_ = tf.unstack(numbers)
             made = np.full((sampling.CALL_TOKENS, B), PAD, np.int32)
             for i in range(int(count)):
-                features = music_state.features(state.music, pulse_at(state.music.now, tempos))
+                features = self.features(state.music, tempos)
                 logits, _, caches = self.step(weights, caches, token, position + i, features)
                 self.calls.append((int(position) + i, features, logits.numpy()))
-                logits = grammar.mask_logits(logits, state, rules) if has_rules else logits
+                logits = self.mask(logits, state, rules) if has_rules else logits
                 token = self.choose(logits, top_k, temperature, top_p, tf.constant(uniform[i]))
-                state = grammar.advance(state, token, rules)
+                state = self.advance(state, token, rules)
                 made[i] = token
             return tf.constant(made), token, caches, state
 
@@ -144,6 +144,13 @@ class Recorder:
 
     step = staticmethod(tf.function(decoder.next_logits, jit_compile=True, autograph=False))
     choose = staticmethod(tf.function(token_choice.sample_token, jit_compile=True))
+    mask = staticmethod(tf.function(grammar.mask_logits, autograph=False))
+    advance = staticmethod(tf.function(grammar.advance, autograph=False))
+
+    @staticmethod
+    @tf.function(autograph=False)
+    def features(music, tempos):
+        return music_state.features(music, pulse_at(music.now, tempos))
 
 
 @pytest.mark.parametrize("bpm", [None, 120])

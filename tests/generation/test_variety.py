@@ -20,10 +20,7 @@ C4, E4 = 60, 64
 
 def shares_after(tokens: list[int]) -> np.ndarray:
     rules = to_tensors(GrammarRules(), DRUM_PROGRAM)
-    state = grammar.initial_state(1)
-    for token in tokens:
-        state = grammar.advance(state, tf.constant([token]), rules)
-    return state.pitch_shares.numpy()[0]
+    return grammar.state_after_prompts([np.array(tokens)], rules).pitch_shares.numpy()[0]
 
 
 def test_the_share_of_a_pitch_in_the_melody_is_remembered():
