@@ -23,7 +23,7 @@ from midinet.training.train import TrainingInterrupted, train
 from tests.training.test_train import TINY, scalars
 
 SCRIPT = Path(script.__file__)
-EPOCHS = 2
+EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
