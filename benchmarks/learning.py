@@ -1,45 +1,115 @@
-"""Validation loss after equal time: midinet's recipe against a straightforward one.
+"""Loss after equal time: midinet's recipe against a straightforward one, or against variants.
 
     python benchmarks/learning.py -d DATA --epochs 20
+    python benchmarks/learning.py -d DATA --trials -t TEST --cpu_s 200 --seeds 2
 
 The straightforward recipe has a constant learning rate of 1e-4, plain full-matrix attention, no
 state of the music, and padding counted in its loss (but not in the measure). Both see the same
-windows with the same augmentation at the small size. Each runs in a process of its own, one after
-the other: first midinet's for so many epochs, then the other one for as long. The clock is the
-process' CPU time, which other work on the machine disturbs least.
+windows with the same augmentation at the small size: first midinet's for so many epochs, then the
+other one for as long.
+
+`--trials` trains a still smaller model by many variants of midinet's recipe, each for the same time
+and with the same seeds, and prints the losses on TEST, a data set of other songs.
+
+Each runs in a process of its own, one after the other. The clock is the process' CPU time, which
+other work on the machine disturbs least.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT)]
+
+if TYPE_CHECKING:
+    from midinet.model.music_transformer import MusicTransformer
+    from midinet.training.steps import Steps
 
 SMALL = ROOT / "parameters_small.json"
 STRAIGHTFORWARD_RATE = 1e-4
 POINTS = 10  # of each curve
+AVERAGED_STEPS = 100  # over about so many of the last steps the weights are averaged
 
 
-def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[dict[str, float]]:
-    """Trains by one recipe and validates now and then; the clock stops while validating.
+@dataclasses.dataclass
+class Recipe:
+    """How a model is trained; the defaults are midinet's.
+
+    Attributes:
+        parameters: hyperparameters that differ from the small size.
+        is_straightforward: see the beginning of this file.
+        augmentation: other values of the constants of data/augmentation.py.
+        weight_decay: share of the weights that a step takes away, times its learning rate.
+        label_smoothing: share of each target that is spread over all tokens.
+        embedding_rate: factor of the learning rate of the embeddings.
+    """
+
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    is_straightforward: bool = False
+    augmentation: dict[str, float] = dataclasses.field(default_factory=dict)
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    embedding_rate: float = 1.0
+
+
+RECIPES = {"midinet": Recipe(), "straightforward": Recipe(is_straightforward=True)}
+
+TRIAL_SIZE = {"embedding_size": 64, "feed_forward_dim": 256}
+TRIALS = {
+    "as it is": Recipe(),
+    "without other keys": Recipe(augmentation={"MIN_SEMITONES": 0, "MAX_SEMITONES": 0}),
+    "without other instruments": Recipe(augmentation={"EXCHANGE_SHARE": 0}),
+    "without other loudness": Recipe(augmentation={"LOUDNESS_SHARE": 0}),
+    "without forgotten ends": Recipe(augmentation={"FORGETFUL_SHARE": 0}),
+    "without mistakes": Recipe(augmentation={"DISTURBED_SHARE": 0}),
+    "without other tempos": Recipe(augmentation={"MIN_TEMPO_FACTOR": 1, "MAX_TEMPO_FACTOR": 1}),
+    "without dropout": Recipe({"dropout": 0.0}),
+    "dropout 0.2": Recipe({"dropout": 0.2}),
+    "dropout 0.3": Recipe({"dropout": 0.3}),
+    "weight decay 0.1": Recipe(weight_decay=0.1),
+    "label smoothing 0.1": Recipe(label_smoothing=0.1),
+    "two blocks more": Recipe({"num_blocks": 5}),
+    "wider by half": Recipe({"embedding_size": 96, "feed_forward_dim": 384}),
+    "batches of 16, half as long": Recipe({"batch_size": 16, "sequence_length": 256}),
+    "batches of 4, twice as long": Recipe({"batch_size": 4, "sequence_length": 1024}),
+    "embeddings at half the rate": Recipe(embedding_rate=0.5),
+}
+
+
+def curve(
+    recipe: Recipe,
+    dataset: str,
+    test_set: str | None = None,
+    epochs: float = 0,
+    seconds: float = 0,
+    seed: int = 0,
+    points: int = POINTS,
+) -> Iterator[dict[str, float]]:
+    """Trains by one recipe and measures the loss now and then; the clock stops meanwhile.
 
     Args:
-        recipe: "midinet" or "straightforward".
+        recipe: how to train.
         dataset: data set folder.
-        epochs: how long midinet's recipe runs.
-        seconds: CPU time the straightforward recipe runs.
+        test_set: data set folder on whose songs the loss is measured; None: on the validation songs
+            of `dataset`.
+        epochs: how long to train, or
+        seconds: CPU time to train for.
+        seed: of everything random.
+        points: how often to measure.
     """
-    from full_attention import full_attention
-
     from midinet.backend import keras, tf
+    from midinet.data import augmentation
     from midinet.data.batches import Windows, num_batches
     from midinet.data.corpus import open_corpus
     from midinet.model import layers
@@ -48,26 +118,32 @@ def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[di
     from midinet.training.devices import BatchSharding
     from midinet.training.loop import batches_for
     from midinet.training.metrics import MetricSums
-    from midinet.training.optimizer import Adam, learning_rate
-    from midinet.training.steps import Steps
+    from midinet.training.optimizer import learning_rate
+    from tests.model.full_attention import full_attention
 
-    plain = recipe == "straightforward"
-    if plain:
+    for name, value in recipe.augmentation.items():
+        getattr(augmentation, name)  # so that a name that is gone is an error
+        setattr(augmentation, name, value)
+    if recipe.is_straightforward:
         layers.relative_attention = full_attention
-    parameters = Parameters.load(SMALL)
+    parameters = Parameters(**json.loads(SMALL.read_text(encoding="utf-8")) | recipe.parameters)
     corpus = open_corpus(dataset)
     training_songs, validation_songs = corpus.split()
+    measured_corpus, measured_songs = corpus, validation_songs
+    if test_set is not None:
+        measured_corpus = open_corpus(test_set)
+        measured_songs = range(len(measured_corpus))
     strategy = tf.distribute.get_strategy()
-    keras.utils.set_random_seed(0)
-    model = build_model(parameters, corpus.codec, hears_state=not plain)
-    optimizer = Adam([variable.value for variable in model.trainable_variables])
+    keras.utils.set_random_seed(seed)
+    model = build_model(parameters, corpus.codec, hears_state=not recipe.is_straightforward)
+    optimizer = _optimizer(recipe, model)
     sharing = BatchSharding(strategy, parameters.batch_size)
-    steps = Steps(model, optimizer, strategy, sharing, xla=False)
+    steps = _steps(recipe)(model, optimizer, strategy, sharing, xla=False)
 
-    def validation_loss() -> float:
-        windows = Windows(corpus, validation_songs, parameters.sequence_length)
-        sums = (steps.validate(batch) for batch in batches_for(model, windows))
-        return sum(sums, MetricSums()).mean_loss
+    def loss() -> dict[str, float]:
+        windows = Windows(measured_corpus, measured_songs, parameters.sequence_length)
+        sums = sum((steps.validate(batch) for batch in batches_for(model, windows)), MetricSums())
+        return {"loss": sums.mean_loss, "per_note": sums.loss_per_note}
 
     step, spent, next_point = 0, 0.0, 0.0
     for epoch in itertools.count():
@@ -75,61 +151,151 @@ def curve(recipe: str, dataset: str, epochs: int, seconds: float) -> Iterator[di
             corpus,
             training_songs,
             parameters.sequence_length,
+            seed=seed,
             epoch=epoch,
             augment=True,
             shuffle=True,
         )
         count = num_batches(windows, parameters.batch_size)
         for number, batch in enumerate(batches_for(model, windows)):
-            progress = (epoch + number / count) / epochs
-            done = spent / seconds if plain else progress
+            done = spent / seconds if seconds else (epoch + number / count) / epochs
             if done >= min(next_point, 1.0):
-                yield {"step": step, "seconds": spent, "val_loss": validation_loss()}
-                next_point += 1 / POINTS
+                yield {"step": step, "seconds": spent, **loss()}
+                next_point += 1 / points
             if done >= 1:
+                optimizer.take_averages()
+                yield {"step": step, "seconds": spent, **loss()}
                 return
             start = time.process_time()
-            if plain:
+            rate = learning_rate(parameters.learning_rate, step, done)
+            if recipe.is_straightforward:
+                rate = STRAIGHTFORWARD_RATE
                 inputs, targets, weights = batch
-                whole = (inputs, targets, tf.ones_like(weights))
-                steps.train(whole, STRAIGHTFORWARD_RATE, step, 0, 1.0)
-            else:
-                rate = learning_rate(parameters.learning_rate, step, progress)
-                steps.train(batch, rate, step, 0, 1.0)
+                batch = (inputs, targets, tf.ones_like(weights))
+            steps.train(batch, rate, step, seed, 1.0)
             spent += time.process_time() - start
             step += 1
 
 
-def measured(*arguments: object) -> list[dict[str, float]]:
+def _optimizer(recipe: Recipe, model: MusicTransformer) -> Any:
+    """midinet's Adam with what a recipe adds, and with averages of the weights."""
+    from midinet.backend import tf
+    from midinet.training.optimizer import Adam
+
+    class TrialAdam(Adam):
+        def __init__(self) -> None:
+            trainable = model.trainable_variables
+            super().__init__([variable.value for variable in trainable])
+            self._is_embedding = ["embedding" in variable.path for variable in trainable]
+            self._averages = [tf.Variable(v, trainable=False) for v in self._variables]
+
+        def apply(
+            self,
+            gradients: list[tf.Tensor],
+            learning_rate: tf.Tensor,
+            step: tf.Tensor,
+            apply_update: tf.Tensor,
+        ) -> None:
+            before = [tf.identity(variable) for variable in self._variables]
+            super().apply(gradients, learning_rate, step, apply_update)
+            for variable, old, is_embedding, average in zip(
+                self._variables, before, self._is_embedding, self._averages, strict=True
+            ):
+                if is_embedding and recipe.embedding_rate != 1:
+                    variable.assign(old + recipe.embedding_rate * (variable - old))
+                if recipe.weight_decay and variable.shape.rank > 1:
+                    variable.assign_sub(learning_rate * recipe.weight_decay * old)
+                average.assign_add((variable - average) / AVERAGED_STEPS)
+
+        def take_averages(self) -> None:
+            for variable, average in zip(self._variables, self._averages, strict=True):
+                variable.assign(average)
+
+    return TrialAdam()
+
+
+def _steps(recipe: Recipe) -> type[Steps]:
+    """midinet's steps, whose training loss is smoothed if the recipe says so."""
+    from midinet.backend import tf
+    from midinet.training import steps
+
+    smoothing = recipe.label_smoothing
+    sharp = steps.loss_and_accuracy_sums
+
+    def smooth(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        sums = sharp(logits, targets, weights)
+        uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+        first_loss = tf.one_hot(1, tf.size(sums))
+        return sums + smoothing * (first_loss * tf.reduce_sum(uniform * weights) - sums)
+
+    class SmoothSteps(steps.Steps):
+        def _forward_and_backward(self, *arguments: Any) -> list[tf.Tensor]:
+            steps.loss_and_accuracy_sums = smooth
+            try:
+                return super()._forward_and_backward(*arguments)
+            finally:
+                steps.loss_and_accuracy_sums = sharp
+
+    return SmoothSteps if smoothing else steps.Steps
+
+
+def measured(recipe: Recipe, **settings: Any) -> Iterator[dict[str, float]]:
     """`curve` in a process of its own."""
-    command = [sys.executable, __file__, "--measure", json.dumps(arguments)]
-    points = []
+    settings["recipe"] = dataclasses.asdict(recipe)
+    command = [sys.executable, __file__, "--measure", json.dumps(settings)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout or ():
-            points.append(json.loads(line))
-            print(
-                f"{arguments[0]:17}{points[-1]['step']:7}{points[-1]['seconds']:9.0f}"
-                f"{points[-1]['val_loss']:10.4f}",
-                flush=True,
-            )
+        yield from map(json.loads, process.stdout or ())
     if process.returncode:
-        sys.exit(f"{arguments[0]} failed")
-    return points
+        sys.exit(f"{recipe} failed")
+
+
+def print_curves(dataset: str, epochs: float) -> None:
+    print(f"{'recipe':17}{'step':>7}{'CPU s':>9}{'val_loss':>10}")
+    limits: dict[str, float] = {"epochs": epochs}
+    for name, recipe in RECIPES.items():
+        # The last point is that of averaged weights.
+        for point in list(measured(recipe, dataset=dataset, **limits))[:-1]:
+            line = f"{name:17}{point['step']:7}{point['seconds']:9.0f}{point['loss']:10.4f}"
+            print(line, flush=True)
+            limits = {"seconds": point["seconds"]}
+
+
+def print_trials(names: list[str], seeds: range, **settings: Any) -> None:
+    print(f"{'variant':29}{'steps':>7}  loss per token, of each seed; per note; averaged weights")
+    for name in names:
+        recipe = TRIALS[name]
+        recipe = dataclasses.replace(recipe, parameters=TRIAL_SIZE | recipe.parameters)
+        runs = [list(measured(recipe, seed=seed, points=1, **settings))[-2:] for seed in seeds]
+        last, averaged = zip(*runs, strict=True)
+        losses = " ".join(f"{point['loss']:.3f}" for point in last)
+        steps, per_note = (
+            statistics.mean(point[key] for point in last) for key in ("step", "per_note")
+        )
+        of_averages = " ".join(f"{point['loss']:.3f}" for point in averaged)
+        print(f"{name:29}{steps:7.0f}  {losses}; {per_note:.3f}; {of_averages}", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-d", "--dataset", help="data set folder")
-    parser.add_argument("--epochs", type=int, default=20, help="of midinet's recipe")
+    parser.add_argument("--epochs", type=float, default=20, help="of midinet's recipe")
+    parser.add_argument("--trials", nargs="*", choices=TRIALS, help="these, or all of them")
+    parser.add_argument("-t", "--test_set", help="data set folder of the trials' test songs")
+    parser.add_argument("--cpu_s", type=float, default=200, help="of each trial")
+    parser.add_argument("--seeds", type=int, default=2, help="how many of each trial")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        for point in curve(*json.loads(options.measure)):
+        settings = json.loads(options.measure)
+        recipe = Recipe(**settings.pop("recipe"))
+        for point in curve(recipe, **settings):
             print(json.dumps(point), flush=True)
-        return 0
-    print(f"{'recipe':17}{'step':>7}{'CPU s':>9}{'val_loss':>10}")
-    points = measured("midinet", options.dataset, options.epochs, 0)
-    measured("straightforward", options.dataset, options.epochs, points[-1]["seconds"])
+    elif options.trials is not None:
+        settings = {"test_set": options.test_set, "seconds": options.cpu_s}
+        names = options.trials or list(TRIALS)
+        print_trials(names, range(options.seeds), dataset=options.dataset, **settings)
+    else:
+        print_curves(options.dataset, options.epochs)
     return 0
 
 
