@@ -7,7 +7,8 @@
                                                    compares what it composes with the test songs
     python benchmarks/demo.py judge MODEL -d DATA -t TEST --settings 8,1,1,0,0,1,0
                                                    another model, other top-k, temperature, top-p,
-                                                   variety, repetition, kinds, number of instruments
+                                                   variety, repetition, temperature of kinds, number
+                                                   of instruments
 
 DATA is the data set that the model was trained on, TEST one of songs that no model is trained or
 chosen on. `pack` halves the weights' precision and shows what that does to the loss on TEST.
@@ -220,7 +221,7 @@ def settings_of(
     top_p: float,
     variety: float,
     repetition: float,
-    kinds: float,
+    kind_temperature: float,
     max_programs: float,
 ) -> SamplingSettings:
     """The settings to compose with; `max_programs` 0: any number of instruments."""
@@ -232,7 +233,7 @@ def settings_of(
             top_p=top_p,
             variety=variety,
             repetition=repetition,
-            kinds=kinds,
+            kind_temperature=kind_temperature,
             max_programs=most,
         )
     )

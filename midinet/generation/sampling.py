@@ -161,7 +161,7 @@ def stream(
 
 def _numbers(settings: SamplingSettings) -> list[float]:
     """Those of the settings that a compiled loop takes as tensors."""
-    names = ("temperature", "top_p", "variety", "repetition", "kinds")
+    names = ("temperature", "top_p", "variety", "repetition", "kind_temperature")
     return [getattr(settings, name) for name in names]
 
 
@@ -332,7 +332,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
         `numbers` holds what `_numbers` returns, and `tempos` what `Beats.changes` returns.
         """
         weights = slice_relative_embeddings(weights, C)
-        temperature, top_p, variety, repetition, kinds = tf.unstack(numbers)
+        temperature, top_p, variety, repetition, kind_temperature = tf.unstack(numbers)
 
         def body(
             i: tf.Tensor, made: tf.Tensor, token: tf.Tensor, caches: Caches, state: State
@@ -352,7 +352,7 @@ def _compiled_loop(B: int, C: int, top_k: int, has_rules: bool) -> Callable[...,
                     logits = prefer_fitting(logits, fits, is_melodic)
                     returning = without_pitches(returning)
                 logits = mask_logits(logits, state, rules)
-            logits = steer_within_kinds(logits, repetition * returning, kinds)
+            logits = steer_within_kinds(logits, repetition * returning, kind_temperature)
             token = sample_token(logits, top_k, temperature, top_p, uniform[i])
             if has_rules:
                 state = advance(state, token, rules)

@@ -75,7 +75,7 @@ class Freedom(NamedTuple):
     top_p: float
     variety: float
     repetition: float
-    kinds: float
+    kind_temperature: float
     max_programs: int | None  # in a piece from nothing; see GrammarRules
     earliest_end_ms: int  # likewise
 
@@ -87,7 +87,7 @@ class Freedom(NamedTuple):
 
 # Found by composing with a small model and comparing the pieces with real music: with less of
 # variety it gets stuck on one pitch, with less of repetition bars do not return, with a lower
-# temperature of kinds many pieces have one instrument alone, and with no limit instruments crowd.
+# kind_temperature many pieces have one instrument alone, and with no limit instruments crowd.
 # midinet/demo/README.md has the table.
 STATE_FREEDOM = Freedom(16, 0.95, 1.0, 30.0, 1.0, 0.72, 8, 20_000)
 # For models that do not hear the state of the music, which lose their way more easily.
@@ -101,8 +101,8 @@ def default_freedom(hears_state: bool) -> Freedom:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are sampled. The order is variety, grammar, repetition, kinds, temperature, top-k,
-    top-p.
+    """How tokens are sampled: variety, grammar, repetition and kind_temperature, temperature, top-k
+    and top-p are applied in this order.
 
     Attributes:
         top_k: choose among this many likeliest tokens; 1 always takes the likeliest.
@@ -113,8 +113,9 @@ class SamplingSettings:
             are fewer than three. Only where there are rules.
         repetition: how strongly bars return: 0 as the model says, 1 more like real music. Only
             for models that know the meter, and with a metronome.
-        kinds: multiplies the temperature where it is chosen whether a note begins or ends, time
-            passes or another instrument plays, and which one: below 1 makes fewer false entries.
+        kind_temperature: multiplies the temperature where it is chosen whether a note begins or
+            ends, time passes or another instrument plays, and which one: below 1 makes fewer false
+            entries.
         seed: of the random numbers; piece i uses seed + i, whatever else is in its batch.
         rules: what the grammar allows; None: whatever the model says, PAD included.
         bpm: quarter notes per minute of the metronome that the model hears; None: no metronome.
@@ -129,7 +130,7 @@ class SamplingSettings:
     top_p: float = PLAIN_FREEDOM.top_p
     variety: float = PLAIN_FREEDOM.variety
     repetition: float = PLAIN_FREEDOM.repetition
-    kinds: float = PLAIN_FREEDOM.kinds
+    kind_temperature: float = PLAIN_FREEDOM.kind_temperature
     seed: int = 0
     rules: GrammarRules | None = dataclasses.field(default_factory=GrammarRules)
     bpm: float | None = None
@@ -159,8 +160,8 @@ class SamplingSettings:
                 f"temperature is {self.temperature:g}: it must be above 0; "
                 "to always take the likeliest token, choose -k 1"
             )
-        if not 0 < self.kinds < math.inf:
-            raise OptionError(f"kinds is {self.kinds:g}: it must be above 0")
+        if not 0 < self.kind_temperature < math.inf:
+            raise OptionError(f"kind_temperature is {self.kind_temperature:g}: it must be above 0")
         if not 0 < self.top_p <= 1:
             raise OptionError(f"top_p is {self.top_p:g}: it must be above 0 and at most 1")
         if not 0 <= self.repetition <= MAX_REPETITION:

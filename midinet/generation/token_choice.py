@@ -13,7 +13,9 @@ from midinet.codec.vocabulary import KINDS, PROGRAM
 _SORT_KEY_STRIDE = 1024  # more than there are tokens
 
 
-def steer_within_kinds(logits: tf.Tensor, preference: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
+def steer_within_kinds(
+    logits: tf.Tensor, preference: tf.Tensor, kind_temperature: tf.Tensor
+) -> tf.Tensor:
     """Logits with a preference within each kind of tokens, and a temperature for the kinds.
 
     The preference leaves each kind as a whole as likely as it was: it decides which note begins,
@@ -22,7 +24,7 @@ def steer_within_kinds(logits: tf.Tensor, preference: tf.Tensor, kinds: tf.Tenso
     Args:
         logits: `(B, V)`.
         preference: `(B, V)`, added to them within each kind.
-        kinds: the temperature of the choice of a kind, and of a program: who plays belongs to
+        kind_temperature: that of the choice of a kind, and of a program: who plays belongs to
             what happens next, as the kind does.
     """
     kinds_of_tokens = list(KINDS.values())
@@ -36,9 +38,9 @@ def steer_within_kinds(logits: tf.Tensor, preference: tf.Tensor, kinds: tf.Tenso
     ):
         changed = before + preferred
         if kind is PROGRAM:
-            changed /= kinds
+            changed /= kind_temperature
         total = tf.reduce_logsumexp(before, axis=1, keepdims=True)
-        sharper = tf.where(tf.math.is_finite(total), total * (1 / kinds - 1), 0.0)
+        sharper = tf.where(tf.math.is_finite(total), total * (1 / kind_temperature - 1), 0.0)
         parts.append(with_total_of(before, changed) + sharper)
     return tf.concat(parts, axis=1)
 

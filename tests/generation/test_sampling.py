@@ -310,9 +310,9 @@ def some_logits():
     return logits
 
 
-def steer(logits, preference, kinds):
+def steer(logits, preference, kind_temperature):
     return token_choice.steer_within_kinds(
-        tf.constant(logits), tf.constant(preference), tf.constant(kinds)
+        tf.constant(logits), tf.constant(preference), tf.constant(kind_temperature)
     ).numpy()
 
 
@@ -323,20 +323,22 @@ def totals(logits):
     return np.array([shares(logits)[kind].sum() for kind in KINDS])
 
 
-@pytest.mark.parametrize("kinds", [0.5, 1.0, 2.0])
-def test_a_preference_and_the_temperature_of_kinds_change_only_what_they_are_meant_for(kinds):
+@pytest.mark.parametrize("kind_temperature", [0.5, 1.0, 2.0])
+def test_a_preference_and_the_temperature_of_kinds_change_only_what_they_are_meant_for(
+    kind_temperature,
+):
     logits = some_logits()
     preference = np.random.default_rng(1).normal(0, 1, logits.shape).astype(np.float32)
-    new = steer(logits, preference, kinds)
+    new = steer(logits, preference, kind_temperature)
     np.testing.assert_array_equal(np.isinf(new), np.isinf(logits))
     for before, preferred, after in zip(logits, preference, new, strict=True):
-        expected = totals(before) ** (1 / kinds)
+        expected = totals(before) ** (1 / kind_temperature)
         np.testing.assert_allclose(totals(after), expected / expected.sum(), rtol=1e-3)
         for kind in KINDS:
             if np.isinf(before[kind]).all():
                 continue
             wanted = before[kind] + preferred[kind]
-            wanted = wanted / kinds if kind.start == PROGRAM.first else wanted
+            wanted = wanted / kind_temperature if kind.start == PROGRAM.first else wanted
             np.testing.assert_allclose(shares(after[kind]), shares(wanted), rtol=1e-3)
 
 

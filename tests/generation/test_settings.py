@@ -20,7 +20,7 @@ from midinet.generation.settings import GrammarRules, SamplingSettings
         ("top_p", 1.5),
         ("repetition", -0.1),
         ("repetition", 11.0),
-        ("kinds", 0.0),
+        ("kind_temperature", 0.0),
         ("seed", -1),
         ("bpm", 0),
         ("bpm", float("nan")),
