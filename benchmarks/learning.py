@@ -1,7 +1,7 @@
 """Loss after equal time: midinet's recipe against a straightforward one, or against variants.
 
     python benchmarks/learning.py -d DATA --epochs 20
-    python benchmarks/learning.py -d DATA --trials -t TEST --cpu_s 200 --seeds 2
+    python benchmarks/learning.py -d DATA --trials -t TEST --cpu_s 200 --seeds 0 1
 
 The straightforward recipe has a constant learning rate of 1e-4, plain full-matrix attention, no
 state of the music, and padding counted in its loss (but not in the measure). Both see the same
@@ -260,7 +260,7 @@ def print_curves(dataset: str, epochs: float) -> None:
             limits = {"seconds": point["seconds"]}
 
 
-def print_trials(names: list[str], seeds: range, **settings: Any) -> None:
+def print_trials(names: list[str], seeds: list[int], **settings: Any) -> None:
     print(f"{'variant':29}{'steps':>7}  loss per token, of each seed; per note; averaged weights")
     for name in names:
         recipe = TRIALS[name]
@@ -282,7 +282,7 @@ def main() -> int:
     parser.add_argument("--trials", nargs="*", choices=TRIALS, help="these, or all of them")
     parser.add_argument("-t", "--test_set", help="data set folder of the trials' test songs")
     parser.add_argument("--cpu_s", type=float, default=200, help="of each trial")
-    parser.add_argument("--seeds", type=int, default=2, help="how many of each trial")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of each trial")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -293,7 +293,7 @@ def main() -> int:
     elif options.trials is not None:
         settings = {"test_set": options.test_set, "seconds": options.cpu_s}
         names = options.trials or list(TRIALS)
-        print_trials(names, range(options.seeds), dataset=options.dataset, **settings)
+        print_trials(names, options.seeds, dataset=options.dataset, **settings)
     else:
         print_curves(options.dataset, options.epochs)
     return 0
