@@ -1,17 +1,18 @@
 """Loss after equal time: midinet's recipe against a straightforward one, or against variants.
 
     python benchmarks/learning.py -d DATA --epochs 20
-    python benchmarks/learning.py -d DATA --trials -t TEST --cpu_s 200 --seeds 0 1
+    python benchmarks/learning.py -d DATA --trials -t TEST --steps 200 --seeds 0 1
 
 The straightforward recipe has a constant learning rate of 1e-4, plain full-matrix attention, no
 state of the music, and padding counted in its loss (but not in the measure). Both see the same
 windows with the same augmentation at the small size: first midinet's for so many epochs, then the
 other one for as long.
 
-`--trials` trains a still smaller model by many variants of midinet's recipe, each for the same time
-and with the same seeds, and prints the losses on TEST, a data set of other songs.
+`--trials` trains a still smaller model by many variants of midinet's recipe, all with the same
+seeds, and prints the losses on TEST, a data set of other songs. All have the same number of steps,
+but those whose steps cost more CPU time have as many fewer.
 
-Each runs in a process of its own, one after the other. The clock is the process' CPU time, which
+Each runs in a process of its own. The clock is the process' CPU time, which
 other work on the machine disturbs least.
 """
 
@@ -27,7 +28,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 SMALL = ROOT / "parameters_small.json"
 STRAIGHTFORWARD_RATE = 1e-4
 POINTS = 10  # of each curve
-AVERAGED_STEPS = 100  # over about so many of the last steps the weights are averaged
+TIMED_STEPS = 12
+AVERAGED_STEPS = 20  # over about so many of the last steps the weights are averaged
 
 
 @dataclasses.dataclass
@@ -63,11 +65,33 @@ class Recipe:
     embedding_rate: float = 1.0
 
 
+class Budget(NamedTuple):
+    """How long to train: one of these.
+
+    Attributes:
+        epochs: over the training songs.
+        seconds: CPU time.
+        steps: batches.
+    """
+
+    epochs: float = 0
+    seconds: float = 0
+    steps: int = 0
+
+    def share_done(self, epochs: float, seconds: float, steps: int) -> float:
+        """The share of the budget that has been spent."""
+        for spent, budget in zip((epochs, seconds, steps), self, strict=True):
+            if budget:
+                return spent / budget
+        raise ValueError("nothing to spend")
+
+
 RECIPES = {"midinet": Recipe(), "straightforward": Recipe(is_straightforward=True)}
 
 TRIAL_SIZE = {"embedding_size": 64, "feed_forward_dim": 256}
+USUAL = "as it is"
 TRIALS = {
-    "as it is": Recipe(),
+    USUAL: Recipe(),
     "without other keys": Recipe(augmentation={"MIN_SEMITONES": 0, "MAX_SEMITONES": 0}),
     "without other instruments": Recipe(augmentation={"EXCHANGE_SHARE": 0}),
     "without other loudness": Recipe(augmentation={"LOUDNESS_SHARE": 0}),
@@ -89,10 +113,9 @@ TRIALS = {
 
 def curve(
     recipe: Recipe,
+    budget: Budget,
     dataset: str,
     test_set: str | None = None,
-    epochs: float = 0,
-    seconds: float = 0,
     seed: int = 0,
     points: int = POINTS,
 ) -> Iterator[dict[str, float]]:
@@ -100,11 +123,10 @@ def curve(
 
     Args:
         recipe: how to train.
+        budget: how long.
         dataset: data set folder.
         test_set: data set folder on whose songs the loss is measured; None: on the validation songs
             of `dataset`.
-        epochs: how long to train, or
-        seconds: CPU time to train for.
         seed: of everything random.
         points: how often to measure.
     """
@@ -158,7 +180,7 @@ def curve(
         )
         count = num_batches(windows, parameters.batch_size)
         for number, batch in enumerate(batches_for(model, windows)):
-            done = spent / seconds if seconds else (epoch + number / count) / epochs
+            done = budget.share_done(epoch + number / count, spent, step)
             if done >= min(next_point, 1.0):
                 yield {"step": step, "seconds": spent, **loss()}
                 next_point += 1 / points
@@ -239,9 +261,9 @@ def _steps(recipe: Recipe) -> type[Steps]:
     return SmoothSteps if smoothing else steps.Steps
 
 
-def measured(recipe: Recipe, **settings: Any) -> Iterator[dict[str, float]]:
+def measured(recipe: Recipe, budget: Budget, **settings: Any) -> Iterator[dict[str, float]]:
     """`curve` in a process of its own."""
-    settings["recipe"] = dataclasses.asdict(recipe)
+    settings |= {"recipe": dataclasses.asdict(recipe), "budget": budget}
     command = [sys.executable, __file__, "--measure", json.dumps(settings)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield from map(json.loads, process.stdout or ())
@@ -251,26 +273,47 @@ def measured(recipe: Recipe, **settings: Any) -> Iterator[dict[str, float]]:
 
 def print_curves(dataset: str, epochs: float) -> None:
     print(f"{'recipe':17}{'step':>7}{'CPU s':>9}{'val_loss':>10}")
-    limits: dict[str, float] = {"epochs": epochs}
+    budget = Budget(epochs=epochs)
     for name, recipe in RECIPES.items():
         # The last point is that of averaged weights.
-        for point in list(measured(recipe, dataset=dataset, **limits))[:-1]:
+        for point in list(measured(recipe, budget, dataset=dataset))[:-1]:
             line = f"{name:17}{point['step']:7}{point['seconds']:9.0f}{point['loss']:10.4f}"
             print(line, flush=True)
-            limits = {"seconds": point["seconds"]}
+        budget = Budget(seconds=point["seconds"])
 
 
-def print_trials(names: list[str], seeds: list[int], **settings: Any) -> None:
+def cost(recipe: Recipe, dataset: str) -> float:
+    """CPU time of a step by a recipe, of that of a step of the trials' usual recipe."""
+    budget, settings = Budget(steps=TIMED_STEPS), {"dataset": dataset, "points": TIMED_STEPS}
+    runs = [measured(timed, budget, **settings) for timed in (recipe, trial(USUAL))]
+    # Both at the same time, so that other work on the machine slows both.
+    points = list(zip(*runs, strict=True))
+    own, usual = (
+        statistics.median(b["seconds"] - a["seconds"] for a, b in itertools.pairwise(column))
+        for column in zip(*points[:-1], strict=True)
+    )
+    return own / usual
+
+
+def trial(name: str) -> Recipe:
+    """The recipe of a trial, for a model of the size of trials."""
+    recipe = TRIALS[name]
+    return dataclasses.replace(recipe, parameters=TRIAL_SIZE | recipe.parameters)
+
+
+def print_trials(names: list[str], seeds: list[int], usual_steps: int, **settings: Any) -> None:
     print(f"{'variant':29}{'steps':>7}  loss per token, of each seed; per note; averaged weights")
     for name in names:
-        recipe = TRIALS[name]
-        recipe = dataclasses.replace(recipe, parameters=TRIAL_SIZE | recipe.parameters)
-        runs = [list(measured(recipe, seed=seed, points=1, **settings))[-2:] for seed in seeds]
+        recipe, steps = trial(name), usual_steps
+        if TRIALS[name].parameters.keys() - {"dropout"}:
+            steps = round(usual_steps / cost(recipe, settings["dataset"]))
+        runs = [
+            list(measured(recipe, Budget(steps=steps), seed=seed, points=1, **settings))[-2:]
+            for seed in seeds
+        ]
         last, averaged = zip(*runs, strict=True)
         losses = " ".join(f"{point['loss']:.3f}" for point in last)
-        steps, per_note = (
-            statistics.mean(point[key] for point in last) for key in ("step", "per_note")
-        )
+        per_note = statistics.mean(point["per_note"] for point in last)
         of_averages = " ".join(f"{point['loss']:.3f}" for point in averaged)
         print(f"{name:29}{steps:7.0f}  {losses}; {per_note:.3f}; {of_averages}", flush=True)
 
@@ -281,19 +324,18 @@ def main() -> int:
     parser.add_argument("--epochs", type=float, default=20, help="of midinet's recipe")
     parser.add_argument("--trials", nargs="*", choices=TRIALS, help="these, or all of them")
     parser.add_argument("-t", "--test_set", help="data set folder of the trials' test songs")
-    parser.add_argument("--cpu_s", type=float, default=200, help="of each trial")
+    parser.add_argument("--steps", type=int, default=200, help="of each trial")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of each trial")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         settings = json.loads(options.measure)
-        recipe = Recipe(**settings.pop("recipe"))
-        for point in curve(recipe, **settings):
+        recipe, budget = Recipe(**settings.pop("recipe")), Budget(*settings.pop("budget"))
+        for point in curve(recipe, budget, **settings):
             print(json.dumps(point), flush=True)
     elif options.trials is not None:
-        settings = {"test_set": options.test_set, "seconds": options.cpu_s}
-        names = options.trials or list(TRIALS)
-        print_trials(names, options.seeds, dataset=options.dataset, **settings)
+        settings = {"dataset": options.dataset, "test_set": options.test_set}
+        print_trials(options.trials or list(TRIALS), options.seeds, options.steps, **settings)
     else:
         print_curves(options.dataset, options.epochs)
     return 0
