@@ -59,7 +59,6 @@ from midinet.training.metrics import MetricSums
 from midinet.training.steps import Steps
 
 LENGTH = 1500  # tokens per piece
-NUM_PIECES = 32
 PIECES_AT_ONCE = 8  # which share a tempo
 
 # Of the songs in the last epochs of training.
@@ -143,16 +142,18 @@ def unigram(corpus: Corpus, model: MusicTransformer) -> MusicTransformer:
     return model
 
 
-def pieces_of(model: MusicTransformer, settings: SamplingSettings) -> list[Notes]:
-    """Pieces composed from nothing, each with the tempo map of what it heard."""
+def pieces_of(
+    model: MusicTransformer, settings: SamplingSettings, num_groups: int = 4
+) -> list[Notes]:
+    """Pieces composed from nothing, each with the tempo map of what it heard, in equal groups."""
     nothing = np.empty(0, np.uint16)
     rules = settings.rules or GrammarRules()
     rules = dataclasses.replace(rules, habits=Habits.of_history(model.history_of_training))
     tempos = model.history_of_training.get("tempi_bpm") or [None]
     pieces = []
-    for group in range(NUM_PIECES // PIECES_AT_ONCE):
+    for group in range(num_groups):
         # Tempos evenly spread over those of the training songs.
-        bpm = tempos[int((group + 0.5) / (NUM_PIECES // PIECES_AT_ONCE) * len(tempos))]
+        bpm = tempos[int((group + 0.5) / num_groups * len(tempos))]
         own = dataclasses.replace(settings, rules=rules, bpm=bpm, seed=group * PIECES_AT_ONCE)
         made = compose(model, [nothing] * PIECES_AT_ONCE, LENGTH, settings=own)
         for tokens in made:
@@ -183,7 +184,11 @@ def beginnings(corpus: Corpus, songs: Sequence[int]) -> list[Notes]:
 
 
 def judge(
-    folder: Path, corpus: Corpus, test: Corpus, variants: dict[str, SamplingSettings]
+    folder: Path,
+    corpus: Corpus,
+    test: Corpus,
+    variants: dict[str, SamplingSettings],
+    num_groups: int,
 ) -> None:
     """Prints how far each model's pieces are from the test songs, measure by measure.
 
@@ -192,6 +197,7 @@ def judge(
         corpus: what it was trained on.
         test: songs to compare with.
         variants: settings to compose with, by name.
+        num_groups: how many groups of pieces to compose with each of them.
     """
     training_songs, _ = corpus.split()
     index = PassageIndex(
@@ -201,10 +207,10 @@ def judge(
     print(describe(test_loss(model, test)))
     sets = {"test songs": beginnings(test, range(len(test)))}
     for name, settings in variants.items():
-        sets[name] = pieces_of(model, settings)
+        sets[name] = pieces_of(model, settings, num_groups)
     know_less = SamplingSettings(VOCAB_SIZE, temperature=1.0, top_p=1.0)
-    sets["untrained"] = pieces_of(build_model(model.parameters, model.codec), know_less)
-    sets["unigram"] = pieces_of(unigram(corpus, model), know_less)
+    sets["untrained"] = pieces_of(build_model(model.parameters, model.codec), know_less, num_groups)
+    sets["unigram"] = pieces_of(unigram(corpus, model), know_less, num_groups)
     musics = [
         comparison.MusicSet.of(name, pieces, comparison.measure(pieces, index))
         for name, pieces in sets.items()
@@ -253,6 +259,9 @@ def main() -> int:
     parser.add_argument(
         "--settings", nargs="*", metavar="K,T,P,V,R,C,N", help="instead of the defaults"
     )
+    parser.add_argument(
+        "--groups", type=int, default=4, help=f"of {PIECES_AT_ONCE} pieces each, to judge"
+    )
     options = parser.parse_args()
     needed = {"calm": ["dataset"], "pack": ["test"], "judge": ["dataset", "test"]}
     if missing := [n for n in needed[options.what] if getattr(options, n) is None]:
@@ -270,7 +279,7 @@ def main() -> int:
             variants = {
                 text: settings_of(*map(float, text.split(","))) for text in options.settings
             }
-        judge(model, open_corpus(options.dataset), test, variants)
+        judge(model, open_corpus(options.dataset), test, variants, options.groups)
     return 0
 
 
