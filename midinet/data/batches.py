@@ -28,6 +28,8 @@ _SUPPLY = 1.25
 # Of the memory for the notes of songs, as much is used by songs whose windows are being visited.
 _LIVE_SHARE = 0.6
 
+_TOKENS_AT_ONCE = 1 << 14  # in the batches that `dataset` makes at once
+
 
 class Batch(NamedTuple):
     """Rows of training windows.
@@ -368,29 +370,36 @@ def dataset(
     from midinet.backend import tf
 
     num_rows = len(range(batch_size)[rows])
-    last_batch = num_batches(windows, batch_size) - 1
+    end = num_batches(windows, batch_size)
+    # Rows cost less when they are made together; see benchmarks/batches.py.
+    group_size = max(1, _TOKENS_AT_ONCE // (num_rows * windows.sequence_length))
 
     def arrays_of(batch: Batch) -> tuple[np.ndarray, ...]:
         return (*batch[:3], *(features(batch) if features else ()))
 
-    def make(number: np.int64) -> tuple[np.ndarray, ...]:
-        first = int(number) * batch_size
-        batch = windows.rows(range(first, first + batch_size)[rows])
+    def make_group(first: np.int64) -> tuple[np.ndarray, ...]:
+        """The arrays of several batches, with an axis for the batches in front."""
+        numbers = range(int(first), min(int(first) + group_size, end))
+        starts = (number * batch_size for number in numbers)
+        made = windows.rows([row for s in starts for row in range(s, s + batch_size)[rows]])
         # TensorFlow never releases a function that it has called, nor what the function refers to:
         # without this a run would accumulate the plans of all its epochs.
-        if number == last_batch:
+        if numbers.stop == end:
             windows.forget()
-        return arrays_of(batch)
+        shape = (len(numbers), num_rows)
+        return tuple(array.reshape(*shape, *array.shape[1:]) for array in arrays_of(made))
 
     padding = arrays_of(windows.rows([len(windows)]))
     types = [tf.as_dtype(array.dtype) for array in padding]
 
-    def load(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        arrays = tf.numpy_function(make, [number], types, stateful=False)
+    def load_group(first: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        arrays = tf.numpy_function(make_group, [first], types, stateful=False)
         return tuple(
-            tf.ensure_shape(array, (num_rows, *example.shape[1:]))
+            tf.ensure_shape(array, (None, num_rows, *example.shape[1:]))
             for array, example in zip(arrays, padding, strict=True)
         )
 
-    numbers = tf.data.Dataset.range(first_batch, last_batch + 1)
-    return numbers.map(load).prefetch(tf.data.AUTOTUNE)
+    groups = tf.data.Dataset.range(first_batch, end, group_size)
+    batches = groups.map(load_group).unbatch()
+    known_length = tf.data.experimental.assert_cardinality(max(0, end - first_batch))
+    return batches.apply(known_length).prefetch(tf.data.AUTOTUNE)

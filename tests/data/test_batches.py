@@ -287,7 +287,9 @@ def epoch():
 
 
 @pytest.mark.parametrize("first_batch", [0, 1, 7])
-def test_a_dataset_resumes_at_any_batch(epoch, first_batch):
+@pytest.mark.parametrize("batches_at_once", [1, 3, 1000])
+def test_a_dataset_resumes_at_any_batch(epoch, first_batch, batches_at_once, monkeypatch):
+    monkeypatch.setattr("midinet.data.batches._TOKENS_AT_ONCE", batches_at_once * 4 * 64)
     batches = list(dataset(epoch, 4, first_batch, features=start_and_beats).as_numpy_iterator())
     assert len(batches) == num_batches(epoch, 4) - first_batch
     for number, batch in enumerate(batches, first_batch):
