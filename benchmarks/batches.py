@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from midinet.data.batches import Windows, dataset, num_batches
+from midinet.data.batches import Windows, num_batches
 from midinet.data.corpus import Corpus, open_corpus
+from midinet.data.pipeline import dataset
 from midinet.data.song_notes import BYTES_PER_TOKEN, NotesCache, read_notes
 from midinet.midi.notes import Notes
 from midinet.midi.writer import notes_to_midi

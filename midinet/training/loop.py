@@ -17,9 +17,10 @@ import numpy as np
 from midinet.backend import tf
 from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.restating import NOT_RESTATED
-from midinet.data.batches import Batch, Windows, dataset, num_batches
+from midinet.data.batches import Batch, Windows, num_batches
 from midinet.data.corpus import Corpus
 from midinet.data.habits import Habits, find_habits
+from midinet.data.pipeline import dataset
 from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import TrainingError
 from midinet.generation.sampling import compose

@@ -69,7 +69,7 @@ class Steps:
         An update whose gradients are not finite is skipped: the weights stay as they were.
 
         Args:
-            batch: this process' rows, as `batches.dataset` makes them.
+            batch: this process' rows, as `pipeline.dataset` makes them.
             learning_rate: for this step.
             step: number of this step in the run, from 0.
             seed: of the run; with the step it fixes the dropout.

@@ -21,7 +21,8 @@ from midinet.codec.vocabulary import (
     STEP_MS,
 )
 from midinet.data.augmentation import PAST_STEPS
-from midinet.data.batches import Windows, dataset, num_batches
+from midinet.data.batches import Windows, num_batches
+from midinet.data.pipeline import dataset
 from midinet.data.song_notes import NotesCache, read_notes
 from midinet.midi.tempo_map import TempoMap
 from tests.data.music import FakeCorpus, make_corpus, make_notes
@@ -289,7 +290,7 @@ def epoch():
 @pytest.mark.parametrize("first_batch", [0, 1, 7])
 @pytest.mark.parametrize("batches_at_once", [1, 3, 1000])
 def test_a_dataset_resumes_at_any_batch(epoch, first_batch, batches_at_once, monkeypatch):
-    monkeypatch.setattr("midinet.data.batches._TOKENS_AT_ONCE", batches_at_once * 4 * 64)
+    monkeypatch.setattr("midinet.data.pipeline._TOKENS_AT_ONCE", batches_at_once * 4 * 64)
     batches = list(dataset(epoch, 4, first_batch, features=start_and_beats).as_numpy_iterator())
     assert len(batches) == num_batches(epoch, 4) - first_batch
     for number, batch in enumerate(batches, first_batch):

@@ -11,8 +11,8 @@ from midinet import preprocess
 from midinet.backend import tf
 from midinet.codec.vocabulary import KINDS, PAD
 from midinet.data.batches import Windows
-from midinet.data.batches import dataset as batches_of
 from midinet.data.corpus import open_corpus
+from midinet.data.pipeline import dataset as batches_of
 from midinet.data.tempi import song_tempos_bpm
 from midinet.errors import MidinetError, OptionError, TrainingError
 from midinet.model.music_transformer import build_model, open_model, save_model
