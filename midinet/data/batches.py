@@ -21,6 +21,10 @@ from midinet.midi.tempo_map import MIN_GRID_SHARE, TempoMap
 if TYPE_CHECKING:
     from midinet.data.corpus import Corpus
 
+# It grows whenever the same seed makes other windows of the same music, so that no run is resumed
+# with other batches than it began with.
+WINDOWS_VERSION = 2
+
 # A window is read from so many times its tokens, because augmentation may make it shorter.
 _SUPPLY = 1.25
 # Of the memory for the notes of songs, as much is used by songs whose windows are being visited.

@@ -100,7 +100,7 @@ _DAMAGE = (
 
 
 def _damaged(name: str, error: Exception) -> ArchiveError:
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError):  # zipfile lacks this compression
         return ArchiveError(f"{name}: compressed in a way that Python can't read ({error})")
     return ArchiveError(f"{name}: damaged or cut off ({error or type(error).__name__})")
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midinet.backend import keras, tf
+from midinet.data.batches import WINDOWS_VERSION
 from midinet.data.corpus import Corpus, open_corpus
 from midinet.errors import ModelError, TrainingError
 from midinet.folders import CHECKPOINTS_FOLDER, WEIGHTS_FILE
@@ -296,13 +297,14 @@ def _run_fingerprint(run: _Run, seed: int) -> dict[str, Any]:
         "hears_state": run.hears_state,
         "has_meter_head": run.hears_state,
         "data set": run.corpus.fingerprint,
+        "windows": WINDOWS_VERSION,
         "seed": seed,
     }
 
 
 def _check_fingerprint(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raises TrainingError if a run was begun with something else."""
-    if "hears_state" not in before:
+    if "hears_state" not in before or before.get("windows") != now["windows"]:
         raise TrainingError(
             f"{folder} was begun by an older version of midinet, which made other batches of the "
             f"same music, so it can't be resumed exactly: start another run with --init_from "

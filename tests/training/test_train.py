@@ -418,9 +418,12 @@ def test_a_plain_model_that_is_trained_further_begins_as_it_was(dataset, tmp_pat
         train(1, tmp_path / "n", dataset, parameters=TINY, plain=True, init_from=tmp_path / "new")
 
 
-def test_a_run_of_an_older_version_is_not_resumed_with_other_batches(trained, dataset, tmp_path):
+@pytest.mark.parametrize("newer", ["hears_state", "windows"])
+def test_a_run_of_an_older_version_is_not_resumed_with_other_batches(
+    trained, dataset, tmp_path, newer
+):
     state, arrays = Checkpoints(trained[0] / "checkpoints").load()
-    del state.identity["hears_state"]
+    del state.identity[newer]
     Checkpoints(tmp_path / "checkpoints").save(state, arrays)
     with pytest.raises(TrainingError, match=r"older version of midinet.*--init_from"):
         train(3, tmp_path, dataset, restore=True, parameters=TINY)
