@@ -83,8 +83,11 @@ class Caches(NamedTuple):
 
 
 def pack_weights(named: Mapping[str, Any]) -> Weights:
-    """Puts weights, given by name, into the form that the loop reads fastest."""
-    named = {name: tf.convert_to_tensor(value) for name, value in named.items()}
+    """Puts weights, given by name, into the form that the loop reads fastest.
+
+    They are copied to the device on which this runs.
+    """
+    named = {name: tf.identity(tf.convert_to_tensor(value)) for name, value in named.items()}
 
     def norm(name: str) -> tuple[tf.Tensor, tf.Tensor]:
         return named[f"{name}/gamma"], named[f"{name}/beta"]

@@ -134,6 +134,7 @@ def _compose(
                 settings=settings,
                 metronomes=metronomes,
                 kept=kept,
+                expected_tokens=limit.expected_tokens,
             ):
                 made = np.concatenate([made, part], axis=1)
                 heard_s = time_ms(made)[:, -1] / 1000

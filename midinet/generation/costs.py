@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from midinet.generation.request import Limit
+from midinet.generation.request import TOKENS_PER_HOUR, Limit
 from midinet.model.parameters import Parameters
 
-# Of the songs that the demo model learned from: 1,466,308 tokens in 6.2 hours.
-_TOKENS_PER_HOUR = 236_000
 _MANY_TOKENS = 1_000_000
 _MUCH_MEMORY_BYTES = 1 << 30
 
@@ -24,9 +22,7 @@ def describe_cost(parameters: Parameters, num: int, prompt_tokens: int, limit: L
         >>> describe_cost(Parameters(), 100, 0, Limit(2500, None))
         '100 pieces take at least 5.0 GB of memory'
     """
-    tokens, seconds = limit.tokens, limit.seconds
-    if seconds is not None:
-        tokens = round(seconds / 3600 * _TOKENS_PER_HOUR)
+    tokens = limit.expected_tokens
     cached = min(parameters.sequence_length, prompt_tokens + tokens)
     # A key and a value of float32 per token, block and dimension.
     memory_bytes = 2 * 4 * num * cached * parameters.num_blocks * parameters.embedding_size
@@ -34,7 +30,7 @@ def describe_cost(parameters: Parameters, num: int, prompt_tokens: int, limit: L
     if num > 1 and memory_bytes >= _MUCH_MEMORY_BYTES:
         said.append(f"{num:,} pieces take at least {memory_bytes / 1e9:.1f} GB of memory")
     if num * tokens >= _MANY_TOKENS:
-        hours = num * tokens / _TOKENS_PER_HOUR
+        hours = num * tokens / TOKENS_PER_HOUR
         said.append(
             f"{num * tokens:,} tokens are about {hours:,.0f} hours of music: the progress bar "
             "will show how long they take, and Ctrl-C keeps what there is by then"

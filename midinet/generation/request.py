@@ -25,6 +25,8 @@ from midinet.generation.tempo import Bpm, parse_bpm
 from midinet.midi.general_midi import find_instruments
 
 _LONGEST_S = 86_400
+# Of the songs that the demo model learned from: 3,063,888 tokens in 13.1 hours.
+TOKENS_PER_HOUR = 234_000
 _MOST_TOKENS_A_SECOND = 1_000  # ten times what dense music takes; bounds what --seconds may cost
 
 
@@ -55,6 +57,13 @@ class Limit:
         if not 0 < seconds <= _LONGEST_S:
             raise OptionError(f"seconds is {seconds:g}: it must be above 0 and at most a day")
         return cls(int(seconds * _MOST_TOKENS_A_SECOND) + 1, seconds)
+
+    @property
+    def expected_tokens(self) -> int:
+        """About how many tokens a piece will have."""
+        if self.seconds is None:
+            return self.tokens
+        return min(self.tokens, round(self.seconds / 3600 * TOKENS_PER_HOUR))
 
     def is_reached(self, heard_s: np.ndarray, has_ended: np.ndarray) -> bool:
         """Whether all pieces have ended or are long enough; tokens are counted elsewhere."""

@@ -200,7 +200,8 @@ class _Window:
         self._beats = beats
         self._start = 0
         B, n = tokens.shape
-        self._sizes = _cache_sizes(B, weights.longest, n + length - 1)
+        on_gpu = "GPU" in weights.tokens.device
+        self._sizes = _cache_sizes(B, weights.longest, n + length - 1, on_gpu)
 
     def make_room(self) -> int:
         """Refills or extends the caches where they are full; returns for how many tokens."""
@@ -296,13 +297,13 @@ def _draw_uniforms(generators: Sequence[np.random.Generator], count: int) -> np.
     return numbers
 
 
-def _cache_sizes(B: int, L: int, most: int) -> list[int]:
+def _cache_sizes(B: int, L: int, most: int, on_gpu: bool) -> list[int]:
     """The lengths of caches to use, in ascending order, for windows of up to `most` tokens.
 
     Short caches are read faster, but each length takes more than a second to compile, which pays
-    off only for many pieces.
+    off only for many pieces; and never on a GPU, for which it takes ten.
     """
-    parts = next(parts for pieces, parts in _CACHE_LENGTHS if pieces <= B)
+    parts = 1 if on_gpu else next(parts for pieces, parts in _CACHE_LENGTHS if pieces <= B)
     longest = min(L, _round_up(most, _CACHE_UNIT))
     return [*range(unit := _round_up(L / parts, _CACHE_UNIT), longest, unit), longest]
 

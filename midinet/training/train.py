@@ -229,6 +229,8 @@ def _describe(
         f"{epochs:,} epoch{'s' * (epochs != 1)} of "
         f"{len(run.corpus.tokens):,} tokens in {len(run.corpus):,} songs"
     )
+    if gpus == 1:
+        text += "\nCompiling for the GPU comes first, which takes from one to several minutes"
     if not gpus and weights > _LARGE_FOR_A_CPU:
         text += (
             "\nWithout a GPU a model of this size takes many hours: "

@@ -26,5 +26,5 @@ def test_the_memory_of_many_pieces_is_named():
 
 def test_the_length_of_much_music_is_named():
     said = describe_cost(SMALL, 1, 0, Limit(100_000_000, None))
-    assert said.startswith("100,000,000 tokens are about 424 hours of music: the progress bar")
+    assert said.startswith("100,000,000 tokens are about 427 hours of music: the progress bar")
     assert "about 10 hours" in describe_cost(SMALL, 1, 0, Limit(36_000_001, 36_000.0))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from midinet.backend import tf
 from midinet.codec.vocabulary import DRUM_PROGRAM, PAD
 from midinet.generation import piecewise, sampling
 from midinet.generation.settings import GrammarRules, SamplingSettings
@@ -62,6 +67,52 @@ def test_a_large_model_composes_in_as_many_groups_as_cores_but_in_none_of_few_pi
 ):
     monkeypatch.setattr(piecewise, "_SMALL_BYTES", 0)
     monkeypatch.setattr(piecewise, "_num_cores", lambda: cores)
-    groups = piecewise._groups(make_model(), pieces)
+    groups = piecewise._groups(make_model(), pieces, "CPU:0")
     assert [len(group) for group in groups] == expected
     assert [piece for group in groups for piece in group] == list(range(pieces))
+
+
+def test_a_gpu_composes_all_pieces_together():
+    assert piecewise._groups(make_model(), 5, "GPU:0") == [range(5)]
+
+
+def test_a_gpu_composes_only_what_takes_the_cpu_longer_than_compiling(monkeypatch):
+    model = make_model()
+    enough = int(piecewise._WORK_FOR_A_GPU / piecewise._num_weights(model)) + 1
+    assert piecewise._device(model, enough) == "CPU:0", "no GPU"
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    assert piecewise._device(model, enough) == "GPU:0"
+    assert piecewise._device(model, enough - 2) == "CPU:0"
+
+
+# A second device of the CPU takes the place of the GPU.
+_ON_TWO_DEVICES = """
+import numpy as np
+from midinet.backend import tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from midinet.generation import piecewise
+from midinet.generation.settings import SamplingSettings
+from midinet.midi.tempo_map import TempoMap
+from tests.generation.test_sampling import NOTHING, make_model
+
+pieces = []
+for device in ("CPU:0", "CPU:1"):
+    with tf.device(device):
+        model = make_model(48, hears_state=True)
+    assert model.weights_by_name()["token_embedding"].value.device.endswith(device)
+    parts = piecewise.stream_pieces(
+        model, [NOTHING] * 2, 60, settings=SamplingSettings(8, seed=5),
+        metronomes=[TempoMap.constant(120)] * 2,
+    )
+    pieces.append(np.concatenate(list(parts), axis=1))
+assert pieces[0].shape == (2, 60)
+np.testing.assert_array_equal(*pieces)
+"""
+
+
+@pytest.mark.slow
+def test_a_model_on_one_device_composes_on_another():
+    command = [sys.executable, "-c", _ON_TWO_DEVICES]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=240)

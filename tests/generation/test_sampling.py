@@ -221,9 +221,9 @@ def test_a_model_that_hears_the_metronome_composes_other_music_to_another_tempo(
 
 def test_caches_that_grow_hold_what_they_held(monkeypatch):
     model, settings = make_model(longest=512), SamplingSettings(1, rules=None)
-    monkeypatch.setattr(sampling, "_cache_sizes", lambda B, L, most: [64, 128])
+    monkeypatch.setattr(sampling, "_cache_sizes", lambda *_: [64, 128])
     in_steps = sampling.compose(model, [NOTHING], 120, settings=settings)
-    monkeypatch.setattr(sampling, "_cache_sizes", lambda B, L, most: [128])
+    monkeypatch.setattr(sampling, "_cache_sizes", lambda *_: [128])
     at_once = sampling.compose(model, [NOTHING], 120, settings=settings)
     np.testing.assert_array_equal(in_steps[0], at_once[0])
 
@@ -243,7 +243,11 @@ def test_caches_that_grow_hold_what_they_held(monkeypatch):
     ],
 )
 def test_caches_have_few_lengths(B, longest, most, expected):
-    assert sampling._cache_sizes(B, longest, most) == expected
+    assert sampling._cache_sizes(B, longest, most, on_gpu=False) == expected
+
+
+def test_a_gpu_takes_a_single_length_of_caches():
+    assert sampling._cache_sizes(16, 2048, 3012, on_gpu=True) == [2048]
 
 
 @pytest.mark.parametrize("seed", range(3))

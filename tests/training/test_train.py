@@ -506,3 +506,13 @@ def test_validation_on_the_training_song_is_said(tmp_path, capsys):
     preprocess(tmp_path / "music", tmp_path / "data", workers=1, quiet=True)
     train(1, tmp_path / "model", tmp_path / "data", parameters=TINY)
     assert "Validation uses the training song" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("without_pictures", "without_steps")
+def test_compiling_for_a_gpu_is_announced(dataset, tmp_path, capsys, monkeypatch):
+    train(1, tmp_path / "on_cpu", dataset, parameters=TINY)
+    assert "Compiling" not in capsys.readouterr().out
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    train(1, tmp_path / "on_gpu", dataset, parameters=TINY)
+    assert "on 1 GPU: 1 epoch" in (said := capsys.readouterr().out)
+    assert "Compiling for the GPU comes first" in said
