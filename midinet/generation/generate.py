@@ -99,7 +99,7 @@ def generate(  # noqa: PLR0913  # a parameter for each option of the script
         max_instruments: how many different ones may play, beside kept ones. None: those of
             `instruments`, if it is given; else as many as the song has that is continued, and as
             many as the accompanied one has beside the kept ones, or four if it has fewer, and
-            eight from nothing if the model hears the state of the music.
+            six from nothing if the model hears the state of the music.
         max_silence: longest silence, in seconds.
         max_note: longest note, in seconds; None: as long as 98 of 100 notes of the instrument were
             in training, 20 seconds at most.

@@ -85,11 +85,11 @@ class Freedom(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name not in rules}
 
 
-# Found by composing with a small model and comparing the pieces with real music: with less of
-# variety it gets stuck on one pitch, with less of repetition bars do not return, with a lower
-# kind_temperature many pieces have one instrument alone, and with no limit instruments crowd.
+# Found by composing with small models and comparing the pieces with real music: with less of
+# variety they get stuck on one pitch, with less of repetition bars do not return, with more of it
+# or a lower kind_temperature more pieces are sparse, and with a higher limit instruments crowd.
 # midinet/demo/README.md has the table.
-STATE_FREEDOM = Freedom(16, 0.95, 1.0, 30.0, 1.0, 0.72, 8, 20_000)
+STATE_FREEDOM = Freedom(16, 0.92, 1.0, 40.0, 0.8, 0.95, 6, 20_000)
 # For models that do not hear the state of the music, which lose their way more easily.
 PLAIN_FREEDOM = Freedom(8, 1.0, 1.0, 0.0, 0.0, 1.0, None, 0)
 
