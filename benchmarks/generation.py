@@ -3,6 +3,7 @@
     python benchmarks/generation.py            all of it, some minutes
     python benchmarks/generation.py steps      a token's time at several batches and contexts
     python benchmarks/generation.py rules      what the grammar costs, and what --accompany adds
+    python benchmarks/generation.py state      what the state of the music and the meter cost
     python benchmarks/generation.py pieces     several pieces at once, as generate.py makes them
     python benchmarks/generation.py long       2,500 tokens behind a seed of 512
     python benchmarks/generation.py process    generate.py as a whole, cold
@@ -170,6 +171,24 @@ def show_rules() -> None:
         )
 
 
+def show_state() -> None:
+    """What the state of the music and the meter add to a step: with them and without, in turns."""
+    small = Parameters.load(ROOT / "parameters_small.json")
+    print("| model | pieces | ms a step | the meter's share | with the state |")
+    print("|---|---|---|---|---|")
+    for name, parameters in (("small", small), ("default", Parameters())):
+        models = [
+            build_model(parameters, hears_state=hears_state, has_meter_head=has_meter_head)
+            for hears_state, has_meter_head in ((True, True), (True, False), (False, False))
+        ]
+        for B in (1, 4):
+            steps = [time_steps(model, B, 512) for model in models]
+            times = np.array([[step() for step in steps] for _ in range(3 * RUNS)])
+            of_meter, of_both = 1 - np.median(times[:, 1:] / times[:, :1], axis=0)
+            ms = 1e3 * np.median(times[:, 0])
+            print(f"| {name} | {B} | {ms:.2f} | {of_meter:.1%} | {of_both:.1%} |", flush=True)
+
+
 def kept_part() -> Notes:
     """A flute of 2,000 notes, four per second."""
     start = 250.0 * np.arange(2000)
@@ -255,6 +274,7 @@ if __name__ == "__main__":
     parts = {
         "steps": show_steps,
         "rules": show_rules,
+        "state": show_state,
         "pieces": show_pieces,
         "long": show_long,
         "process": show_process,
