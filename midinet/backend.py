@@ -15,6 +15,9 @@ from midinet.interrupts import ensure_keyboard_interrupt
 # Keras chooses its backend once, at import, and would follow a user's keras.json.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Else the first process takes all memory of a GPU, and nothing can be composed while a model
+# trains.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
 @contextlib.contextmanager

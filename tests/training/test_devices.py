@@ -66,6 +66,10 @@ def history_of(process):
     return json.loads(output.splitlines()[-1])
 
 
+def test_a_process_leaves_the_memory_of_a_gpu_that_it_does_not_need_to_others():
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+
+
 @pytest.fixture(scope="module")
 def on_one(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("one")
