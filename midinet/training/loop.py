@@ -282,7 +282,9 @@ class Trainer:
         """Composes a little from nothing for TensorBoard, always with the same random numbers."""
         bpm = float(np.median(self._tempos_bpm)) if len(self._tempos_bpm) else None
         settings = SamplingSettings.of(default_freedom(self.model.hears_state), bpm, self._habits)
-        tokens = compose(self.model, [np.zeros(0, np.uint16)], SAMPLE_LENGTH, settings=settings)[0]
+        nothing = [np.zeros(0, np.uint16)]
+        with tf.device("CPU:0"):  # which takes less time than compiling for a GPU
+            tokens = compose(self.model, nothing, SAMPLE_LENGTH, settings=settings)[0]
         notes = tokens_to_notes(tokens, self.model.codec.drum_program)
         title = f"after {self.state.epoch} epochs, {self.state.step} steps"
         figures = {
