@@ -94,7 +94,6 @@ TRIALS = {
     "without other keys": Recipe(augmentation={"MIN_SEMITONES": 0, "MAX_SEMITONES": 0}),
     "without other instruments": Recipe(augmentation={"EXCHANGE_SHARE": 0}),
     "without other loudness": Recipe(augmentation={"LOUDNESS_SHARE": 0}),
-    "without forgotten ends": Recipe(augmentation={"FORGETFUL_SHARE": 0}),
     "without mistakes": Recipe(augmentation={"DISTURBED_SHARE": 0}),
     "without other tempos": Recipe(augmentation={"MIN_TEMPO_FACTOR": 1, "MAX_TEMPO_FACTOR": 1}),
     "without dropout": Recipe({"dropout": 0.0}),

@@ -9,8 +9,8 @@ import numpy as np
 
 from midinet.codec.vocabulary import NUM_PITCHES, NUM_PROGRAMS, VELOCITY
 from midinet.data.draws import Draws
-from midinet.data.mistakes import MAX_REACTION_STEPS, disturb_beginning
-from midinet.data.windows import NEVER, Excerpts, next_onsets, without_overlaps
+from midinet.data.mistakes import disturb_beginning
+from midinet.data.windows import NEVER, Excerpts, without_overlaps
 
 MIN_SEMITONES, MAX_SEMITONES = -6, 5
 MIN_TEMPO_FACTOR, MAX_TEMPO_FACTOR = 0.88, 1.12  # of all times, so that over 1 is slower
@@ -18,9 +18,6 @@ EXCHANGE_SHARE = 0.5  # of all windows have some instruments exchanged
 INSTRUMENT_SHARE = 0.3  # of the instruments in such a window
 LOUDNESS_SHARE = 0.5  # of all windows are louder or softer
 MAX_LOUDNESS_LEVELS = 4
-FORGETFUL_SHARE = 0.5  # of all windows begin with notes that should have ended before
-MAX_FORGOTTEN = 3  # notes in such a window
-PAST_STEPS = 2000  # before the window, in which they may have ended
 DISTURBED_SHARE = 0.4  # of all windows begin with mistakes
 
 _FAMILY_SIZE = 8  # General MIDI has families of eight programs: pianos, organs, guitars, ...
@@ -41,8 +38,6 @@ def augment(
     is_changed = draws.uniform("change loudness") < LOUDNESS_SHARE
     levels = draws.integers("loudness", -MAX_LOUDNESS_LEVELS, MAX_LOUDNESS_LEVELS)
     excerpts = change_loudness(excerpts, levels * is_changed)
-    is_forgetful = draws.uniform("forget") < FORGETFUL_SHARE
-    excerpts = forget_note_offs(excerpts, draws, drum_program, is_forgetful)
     is_disturbed = draws.uniform("disturb") < DISTURBED_SHARE
     excerpts = disturb_beginning(excerpts, draws, drum_program, is_disturbed)
     tempo_range = MAX_TEMPO_FACTOR - MIN_TEMPO_FACTOR
@@ -122,36 +117,6 @@ def change_loudness(excerpts: Excerpts, levels: np.ndarray) -> Excerpts:
         level=change(excerpts.level, levels[excerpts.row]),
         current_level=change(excerpts.current_level, levels),
     )
-
-
-def forget_note_offs(
-    excerpts: Excerpts, draws: Draws, drum_program: int | None, is_chosen: np.ndarray
-) -> Excerpts:
-    """Lets some notes that ended before the window sound on into it, where they soon end.
-
-    A model that composes forgets some NOTE_OFF sooner or later. Music in which every note ends in
-    time does not teach it to recover, since what it then sees is like nothing that it learned from.
-    The notes that hang are restated at the beginning of the window, which counts in no loss: so a
-    model learns to end them, but not to forget. Only the chosen rows `(B,)` change.
-    """
-    following = next_onsets(excerpts)
-    # A slot in which a later note began before the window is not free for an earlier one.
-    is_followed = np.append(excerpts.began_before[1:], False)[: len(following)]
-    is_followed &= following != NEVER
-    is_candidate = excerpts.is_over & ~is_followed & ~excerpts.is_drum(drum_program)
-    candidates = np.flatnonzero(is_candidate & is_chosen[excerpts.row])
-    rows = np.arange(len(is_chosen))
-    first, end = (excerpts.row[candidates].searchsorted(rows, side) for side in ("left", "right"))
-    count = draws.integers("forgotten notes", 1, MAX_FORGOTTEN) * (end > first)
-    row = rows.repeat(count)
-    draws = draws.each(row)
-    choice = first[row] + (draws.uniform("forgotten") * (end - first)[row]).astype(np.int64)
-    forgotten = candidates[choice]  # some may be chosen twice
-    late_end = excerpts.start_steps[row] + draws.integers("late end", 0, MAX_REACTION_STEPS)
-    is_over, end_steps = excerpts.is_over.copy(), excerpts.end_steps.copy()
-    is_over[forgotten] = False
-    end_steps[forgotten] = np.minimum(late_end, following[forgotten])
-    return excerpts._replace(is_over=is_over, end_steps=end_steps)
 
 
 def stretch(excerpts: Excerpts, factors: np.ndarray) -> Excerpts:

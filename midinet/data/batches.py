@@ -12,7 +12,7 @@ import numpy as np
 from midinet.codec.decoding import elapsed_steps
 from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import NOTE_OFF, PAD, STEP_MS
-from midinet.data.augmentation import PAST_STEPS, augment, draw_semitones, transpose
+from midinet.data.augmentation import augment, draw_semitones, transpose
 from midinet.data.draws import Draws
 from midinet.data.song_notes import BYTES_PER_TOKEN, read_excerpts
 from midinet.data.windows import Excerpts, Window, write_windows
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 # It grows whenever the same seed makes other windows of the same music, so that no run is resumed
 # with other batches than it began with.
-WINDOWS_VERSION = 2
+WINDOWS_VERSION = 3
+
+PAST_STEPS = 2000  # before a window, in which the meter looks up what was played
 
 # A window is read from so many times its tokens, because augmentation may make it shorter.
 _SUPPLY = 1.25

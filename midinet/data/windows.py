@@ -35,7 +35,7 @@ class Excerpts(NamedTuple):
         level: `(N,)` int64, the velocity level, 1 to 31.
         began_before: `(N,)` bool, whether a note begins before the excerpt.
         is_over: `(N,)` bool, whether it also ends before the excerpt, as all percussion does. Such
-            notes are not written; augmentation may let some of them sound on.
+            notes are not written.
         start_steps: `(B,)` int64, when each excerpt begins.
         stop_steps: `(B,)` int64, when it ends.
         program: `(B,)` int64, the program that is current where the excerpt begins.
@@ -171,16 +171,10 @@ def stable_order(keys: np.ndarray) -> np.ndarray:
     return keys & ((1 << num_bits) - 1)
 
 
-def next_onsets(excerpts: Excerpts) -> np.ndarray:
-    """For each note when its slot begins anew: `(N,)`; NEVER if it does not."""
+def without_overlaps(excerpts: Excerpts) -> Excerpts:
+    """Ends each note where its slot begins anew; of several that begin there at once, the last."""
     following = np.full(len(excerpts.slot), NEVER)
     is_same_slot = excerpts.slot[1:] == excerpts.slot[:-1]
     following[:-1][is_same_slot] = excerpts.onset_steps[1:][is_same_slot]
-    return following
-
-
-def without_overlaps(excerpts: Excerpts) -> Excerpts:
-    """Ends each note where its slot begins anew; of several that begin there at once, the last."""
-    following = next_onsets(excerpts)
     ends = np.minimum(excerpts.end_steps, following)
     return excerpts._replace(end_steps=ends).select(excerpts.onset_steps < following)

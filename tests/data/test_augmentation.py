@@ -7,25 +7,20 @@ import pytest
 
 from midinet.codec.decoding import tokens_to_notes
 from midinet.codec.encoding import encode
-from midinet.codec.restating import NOT_RESTATED
 from midinet.codec.vocabulary import DRUM_PROGRAM, NUM_PITCHES, TIME_SHIFT
 from midinet.data.augmentation import (
     INSTRUMENT_SHARE,
-    MAX_FORGOTTEN,
-    MAX_REACTION_STEPS,
-    PAST_STEPS,
     augment,
     change_loudness,
     exchange_instruments,
-    forget_note_offs,
     stretch,
     transpose,
 )
+from midinet.data.batches import PAST_STEPS
 from midinet.data.draws import Draws
 from midinet.data.song_notes import read_notes
 from midinet.data.windows import NEVER, without_overlaps
 from tests.data.music import make_notes, read_excerpt, write_window
-from tests.data.test_windows import silent_note_offs
 
 PLENTY = 3000
 CHOSEN = np.array([True])
@@ -112,36 +107,6 @@ def middles(past_steps):
         song = encode(make_notes(seed))
         for start in range(100, len(song) - 200, 97):
             yield read_excerpt(read_notes(song, DRUM_PROGRAM), start, start + 200, past_steps)
-
-
-def test_some_notes_hang_at_first_and_soon_end():
-    numbers = []
-    for seed, before in enumerate(middles(PAST_STEPS)):
-        after = forget_note_offs(before, Draws([seed]), DRUM_PROGRAM, CHOSEN)
-        is_forgotten = before.is_over & ~after.is_over
-        numbers.append(int(is_forgotten.sum()))
-        assert not after.is_drum(DRUM_PROGRAM)[is_forgotten].any()
-        assert (before.end_steps[is_forgotten] > before.start_steps - PAST_STEPS).all()
-        hanging = after.end_steps[is_forgotten] - before.start_steps
-        assert ((hanging >= 0) & (hanging <= MAX_REACTION_STEPS)).all()
-        # Nothing else changes, and each slot still holds one note at a time.
-        for old, new in ((before.end_steps, after.end_steps), (before.is_over, after.is_over)):
-            np.testing.assert_array_equal(old[~is_forgotten], new[~is_forgotten])
-        plain, window = (write_window(e, DRUM_PROGRAM, PLENTY) for e in (before, after))
-        num_restated = [(w.restated_onset_steps != NOT_RESTATED).sum() for w in (plain, window)]
-        assert num_restated[1] - num_restated[0] == numbers[-1]
-        assert not silent_note_offs(window.tokens)
-        note_offs = [np.sum(w.tokens // NUM_PITCHES == 1) for w in (plain, window)]
-        assert note_offs[1] - note_offs[0] == numbers[-1]
-    assert set(numbers) == set(range(1, MAX_FORGOTTEN + 1))
-
-
-def test_where_a_song_begins_nothing_hangs():
-    song = encode(make_notes(0))
-    before = read_excerpt(read_notes(song, DRUM_PROGRAM), 0, len(song), PAST_STEPS)
-    after = forget_note_offs(before, Draws([0]), DRUM_PROGRAM, CHOSEN)
-    assert not before.is_over.any()
-    np.testing.assert_array_equal(after.end_steps, before.end_steps)
 
 
 def test_notes_that_are_over_are_not_written():

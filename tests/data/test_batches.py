@@ -20,8 +20,7 @@ from midinet.codec.vocabulary import (
     PROGRAM,
     STEP_MS,
 )
-from midinet.data.augmentation import PAST_STEPS
-from midinet.data.batches import Windows, num_batches
+from midinet.data.batches import PAST_STEPS, Windows, num_batches
 from midinet.data.pipeline import dataset
 from midinet.data.song_notes import NotesCache, read_notes
 from midinet.midi.tempo_map import TempoMap
