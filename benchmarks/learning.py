@@ -135,7 +135,7 @@ def curve(
     from midinet.model import layers
     from midinet.model.music_transformer import build_model
     from midinet.model.parameters import Parameters
-    from midinet.training.devices import BatchSharding
+    from midinet.training.devices import BatchSharding, compiles_by_xla
     from midinet.training.loop import batches_for
     from midinet.training.metrics import MetricSums
     from midinet.training.optimizer import learning_rate
@@ -158,8 +158,7 @@ def curve(
     model = build_model(parameters, corpus.codec, hears_state=not recipe.is_straightforward)
     optimizer = _optimizer(recipe, model)
     sharing = BatchSharding(strategy, parameters.batch_size)
-    has_one_gpu = len(tf.config.list_logical_devices("GPU")) == 1
-    steps = _steps(recipe)(model, optimizer, strategy, sharing, xla=has_one_gpu)
+    steps = _steps(recipe)(model, optimizer, strategy, sharing, xla=compiles_by_xla())
 
     def loss() -> dict[str, float]:
         windows = Windows(measured_corpus, measured_songs, parameters.sequence_length)

@@ -35,7 +35,7 @@ class Excerpts(NamedTuple):
         level: `(N,)` int64, the velocity level, 1 to 31.
         began_before: `(N,)` bool, whether a note begins before the excerpt.
         is_over: `(N,)` bool, whether it also ends before the excerpt, as all percussion does. Such
-            notes are not written.
+            notes are not written; the meter looks them up.
         start_steps: `(B,)` int64, when each excerpt begins.
         stop_steps: `(B,)` int64, when it ends.
         program: `(B,)` int64, the program that is current where the excerpt begins.

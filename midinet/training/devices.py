@@ -83,6 +83,14 @@ def broadcast_json_from_chief(strategy: tf.distribute.Strategy, value: Any) -> A
     return json.loads(broadcast_from_chief(strategy, letters).astype(np.uint8).tobytes())
 
 
+def compiles_by_xla() -> bool:
+    """Whether XLA compiles the steps: as Keras does by default, for a GPU, and not for a CPU.
+
+    With several GPUs the steps are compiled without it.
+    """
+    return len(tf.config.list_logical_devices("GPU")) == 1
+
+
 def choose_precision(precision: str) -> str:
     """Replaces "auto" by the fastest precision: half precision on GPUs that are fast at it.
 

@@ -32,7 +32,7 @@ from midinet.rendering.learning_curves import training_curves
 from midinet.rendering.piano_roll import piano_roll_image
 from midinet.report.metrics import hanging_share, notes_per_second, polyphony
 from midinet.training.checkpoints import Checkpoints, EpochEntry, RunState
-from midinet.training.devices import BatchSharding, broadcast_from_chief, is_chief
+from midinet.training.devices import BatchSharding, broadcast_from_chief, compiles_by_xla, is_chief
 from midinet.training.metrics import MetricSums
 from midinet.training.optimizer import Adam, learning_rate
 from midinet.training.progress import Progress
@@ -117,9 +117,7 @@ class Trainer:
         self._training_songs, self._validation_songs = corpus.split()
         self._tempos_bpm = song_tempos_bpm(corpus, self._training_songs)
         self._sharding = BatchSharding(strategy, model.parameters.batch_size)
-        # As Keras does by default: XLA on a GPU, where it gains, and not on a CPU.
-        has_one_gpu = len(tf.config.list_logical_devices("GPU")) == 1
-        self._steps = Steps(model, optimizer, strategy, self._sharding, xla=has_one_gpu)
+        self._steps = Steps(model, optimizer, strategy, self._sharding, xla=compiles_by_xla())
         self._steps_of_process = 0
         self._last_save = time.monotonic()
 

@@ -33,6 +33,7 @@ from midinet.training.devices import (
     broadcast_json_from_chief,
     choose_precision,
     choose_strategy,
+    compiles_by_xla,
     is_chief,
     precision_policy,
 )
@@ -229,7 +230,7 @@ def _describe(
         f"{epochs:,} epoch{'s' * (epochs != 1)} of "
         f"{len(run.corpus.tokens):,} tokens in {len(run.corpus):,} songs"
     )
-    if gpus == 1:
+    if compiles_by_xla():
         text += "\nCompiling for the GPU comes first, which takes from one to several minutes"
     if not gpus and weights > _LARGE_FOR_A_CPU:
         text += (
